@@ -1,0 +1,3 @@
+from proteus_router.cli import main
+
+main()

@@ -1,0 +1,184 @@
+"""Every error the package raises on purpose, as one tree.
+
+::
+
+    ProteusError                    .code  .hint  .exit_code  .http_status
+    ├─ ConfigError                  unknown key, value out of range; names file, key, nearest key
+    ├─ DataError
+    │  ├─ SchemaError               a file, column, row or value that is not as documented
+    │  ├─ LeakageError              the same text on two sides of a split
+    │  └─ InsufficientDataError     .needed  .available
+    ├─ EncoderError                 weights missing, changed, or an extra not installed
+    ├─ ArtifactError
+    │  ├─ ArtifactNotFoundError
+    │  ├─ ArtifactVersionError      written by a newer release
+    │  └─ ArtifactIntegrityError    truncated, edited, or incomplete
+    ├─ TargetError
+    │  ├─ InvalidTargetError        not a fraction in (0, 1)
+    │  └─ InfeasibleTargetError     .best_certified
+    ├─ RoutingError
+    │  ├─ InvalidQueryError         empty, too long, not text
+    │  └─ NoEligibleModelError      .reasons
+    └─ TrainingError
+       └─ DivergenceError           .step  .metric
+
+Each class fixes its exit code (what a shell sees) and its HTTP status (what a client of a server sees), so
+that no caller has to guess.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+__all__ = [
+    "ArtifactError",
+    "ArtifactIntegrityError",
+    "ArtifactNotFoundError",
+    "ArtifactVersionError",
+    "ConfigError",
+    "DataError",
+    "DivergenceError",
+    "EncoderError",
+    "InfeasibleTargetError",
+    "InsufficientDataError",
+    "InvalidQueryError",
+    "InvalidTargetError",
+    "LeakageError",
+    "NoEligibleModelError",
+    "ProteusError",
+    "RoutingError",
+    "SchemaError",
+    "TargetError",
+    "TrainingError",
+]
+
+
+class ProteusError(Exception):
+    """Base of every deliberate error.
+
+    Parameters
+    ----------
+    message
+        What was given and what is allowed.
+    hint
+        What to do next, one sentence; printed after the message.
+    """
+
+    code = "proteus_error"
+    exit_code = 1
+    http_status = 500
+
+    def __init__(self, message: str, *, hint: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+    def __str__(self) -> str:
+        return f"{self.message} {self.hint}".strip()
+
+
+class ConfigError(ProteusError):
+    code = "invalid_config"
+    exit_code = 2
+    http_status = 500
+
+
+class DataError(ProteusError):
+    code = "invalid_data"
+    exit_code = 3
+    http_status = 400
+
+
+class SchemaError(DataError):
+    code = "invalid_schema"
+
+
+class LeakageError(DataError):
+    code = "leakage"
+
+
+class InsufficientDataError(DataError):
+    code = "insufficient_data"
+
+    def __init__(self, message: str, *, needed: int, available: int, hint: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.needed = needed
+        self.available = available
+
+
+class EncoderError(ProteusError):
+    code = "encoder_unavailable"
+    exit_code = 4
+    http_status = 503
+
+
+class ArtifactError(ProteusError):
+    code = "invalid_artifact"
+    exit_code = 5
+    http_status = 503
+
+
+class ArtifactNotFoundError(ArtifactError):
+    code = "artifact_not_found"
+
+
+class ArtifactVersionError(ArtifactError):
+    code = "artifact_version"
+
+
+class ArtifactIntegrityError(ArtifactError):
+    code = "artifact_integrity"
+
+
+class TargetError(ProteusError):
+    code = "target_error"
+    exit_code = 6
+    http_status = 400
+
+
+class InvalidTargetError(TargetError):
+    code = "invalid_target"
+
+
+class InfeasibleTargetError(TargetError):
+    code = "infeasible_target"
+    exit_code = 7
+    http_status = 422
+
+    def __init__(self, message: str, *, best_certified: float | None, hint: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.best_certified = best_certified
+
+
+class RoutingError(ProteusError):
+    code = "routing_error"
+    exit_code = 8
+    http_status = 400
+
+
+class InvalidQueryError(RoutingError):
+    code = "invalid_query"
+
+
+class NoEligibleModelError(RoutingError):
+    code = "no_eligible_model"
+    http_status = 503
+
+    def __init__(self, message: str, *, reasons: Mapping[str, str], hint: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.reasons = dict(reasons)
+
+
+class TrainingError(ProteusError):
+    code = "training_failed"
+    exit_code = 9
+    http_status = 500
+
+
+class DivergenceError(TrainingError):
+    code = "training_diverged"
+
+    def __init__(self, message: str, *, step: int, metric: str, hint: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.step = step
+        self.metric = metric

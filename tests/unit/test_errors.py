@@ -1,0 +1,84 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from proteus_router import errors
+from proteus_router.errors import ProteusError
+
+# class -> (code, exit code, HTTP status): the promise to shells and clients, written out a second time.
+PROMISED = {
+    "ConfigError": ("invalid_config", 2, 500),
+    "SchemaError": ("invalid_schema", 3, 400),
+    "LeakageError": ("leakage", 3, 400),
+    "InsufficientDataError": ("insufficient_data", 3, 400),
+    "EncoderError": ("encoder_unavailable", 4, 503),
+    "ArtifactNotFoundError": ("artifact_not_found", 5, 503),
+    "ArtifactVersionError": ("artifact_version", 5, 503),
+    "ArtifactIntegrityError": ("artifact_integrity", 5, 503),
+    "InvalidTargetError": ("invalid_target", 6, 400),
+    "InfeasibleTargetError": ("infeasible_target", 7, 422),
+    "InvalidQueryError": ("invalid_query", 8, 400),
+    "NoEligibleModelError": ("no_eligible_model", 8, 503),
+    "DivergenceError": ("training_diverged", 9, 500),
+}
+REQUIRED: dict[str, dict[str, Any]] = {
+    "InsufficientDataError": {"needed": 30, "available": 7},
+    "InfeasibleTargetError": {"best_certified": 0.81},
+    "NoEligibleModelError": {"reasons": {"small": "switched off"}},
+    "DivergenceError": {"step": 12, "metric": "kl"},
+}
+
+
+def _tree(root: type[ProteusError]) -> Iterator[type[ProteusError]]:
+    yield root
+    for child in root.__subclasses__():
+        yield from _tree(child)
+
+
+# Other modules may be imported by now; only the package's own tree is walked.
+TREE = [error for error in _tree(ProteusError) if error.__module__ == errors.__name__]
+LEAVES = [error for error in TREE if not error.__subclasses__()]
+
+
+def test_the_leaves_are_the_promised_ones() -> None:
+    assert {leaf.__name__ for leaf in LEAVES} == set(PROMISED)
+
+
+def test_no_error_is_defined_outside_the_tree() -> None:
+    assert {error for error in _tree(ProteusError) if error.__module__.startswith("proteus_router")} == set(
+        TREE
+    )
+    assert {error.__name__ for error in TREE} == set(errors.__all__)
+
+
+def test_codes_are_unique_over_the_whole_tree() -> None:
+    codes = [error.code for error in TREE]
+    assert sorted(codes) == sorted(set(codes))
+
+
+@pytest.mark.parametrize("leaf", LEAVES, ids=lambda leaf: leaf.__name__)
+def test_a_leaf_carries_what_a_shell_and_a_client_need(leaf: type[ProteusError]) -> None:
+    details = REQUIRED.get(leaf.__name__, {})
+    error = leaf("3 given, 4 needed.", hint="Give one more.", **details)
+    assert (error.code, error.exit_code, error.http_status) == PROMISED[leaf.__name__]
+    assert str(error) == "3 given, 4 needed. Give one more."
+    assert (error.message, error.hint) == ("3 given, 4 needed.", "Give one more.")
+    assert {name: getattr(error, name) for name in details} == details
+    assert str(leaf("Alone.", **details)) == "Alone."
+    family = next(base for base in leaf.__mro__ if ProteusError in base.__bases__)
+    with pytest.raises(family):
+        raise error
+
+
+def test_infeasible_says_when_nothing_at_all_is_certified() -> None:
+    assert errors.InfeasibleTargetError("None.", best_certified=None).best_certified is None
+
+
+def test_reasons_are_the_errors_own_copy() -> None:
+    reasons = {"small": "switched off"}
+    error = errors.NoEligibleModelError("None left.", reasons=reasons)
+    reasons.clear()
+    assert error.reasons == {"small": "switched off"}
