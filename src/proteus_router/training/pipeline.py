@@ -1,0 +1,255 @@
+"""From an outcome table to a certified router: the whole of `proteus train`."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from proteus_router._version import __version__
+from proteus_router.calibration.certify import calibrate
+from proteus_router.config import TrainConfig
+from proteus_router.data.grouping import near_text_groups, text_fingerprints
+from proteus_router.data.outcomes import OutcomeTable
+from proteus_router.data.splits import split_rows
+from proteus_router.encoders.base import Encoder
+from proteus_router.errors import ConfigError
+from proteus_router.routing.artifact import Artifact, state_fingerprint
+from proteus_router.routing.policies import Policy
+from proteus_router.routing.target_map import Certificate, TargetMap
+from proteus_router.training.heads import fit_heads
+from proteus_router.training.policy import Problem, fit_default_policy
+from proteus_router.training.stages import StageStore
+from proteus_router.training.train_log import TrainLog
+from proteus_router.types import Arrays, FloatArray, IntArray, Meta, Predictor, ProgressFn
+
+__all__ = ["canonical_models", "train_router"]
+
+
+@dataclass(frozen=True)
+class _Fit:
+    """What either mode hands to certification: the deployed parts and their estimates on training rows."""
+
+    predictor: Predictor
+    predictor_state: tuple[Arrays, Meta]
+    policy: Policy
+    accuracy: FloatArray  # (n_points,) estimated without the rows' own labels
+    cost_usd: FloatArray  # (n_points,)
+    out_of_fold_choices: IntArray | None  # (n_points, n_rows); None where no out-of-fold predictions exist
+    heads_report: Meta
+    policy_report: Meta
+
+
+def canonical_models(table: OutcomeTable) -> OutcomeTable:
+    """The table with its models ordered by mean cost, then mean score, then name.
+
+    Training then sees the same arrays whatever order, and mostly whatever names, the models came with.
+    """
+    cost, score = np.nanmean(table.costs_usd, axis=0), np.nanmean(table.scores, axis=0)
+    order = sorted(range(table.n_models), key=lambda i: (cost[i], score[i], table.models[i]))
+    return table.with_models([table.models[i] for i in order])
+
+
+def train_router(
+    table: OutcomeTable,
+    *,
+    config: TrainConfig,
+    encoder: Encoder | None,
+    stages: StageStore,
+    log: TrainLog,
+    progress: ProgressFn,
+) -> Artifact:
+    """Train heads and policy, certify, and return what a router folder holds.
+
+    Parameters
+    ----------
+    table
+        Outcomes; ``scheme="crossfit"`` trains and certifies on all its rows, ``"split"`` keeps
+        ``calibration_share`` of its text groups aside for the certificate.
+    encoder
+        The dense view beside the lexical one, or None for lexical alone.
+    stages, log
+        Where finished stages and the training log go.
+
+    Returns
+    -------
+    The same artifact for the same table, configuration and seed, resumed or not.
+    """
+    table = canonical_models(table)
+    scheme = config.scheme or ("split" if config.mode == "paper" else "crossfit")
+    if config.mode == "paper" and scheme == "crossfit":
+        raise ConfigError("--mode paper has no out-of-fold predictions.", hint="Use scheme: split.")
+    progress("grouping", 0, 1)
+    groups = near_text_groups(table.queries)
+    progress("grouping", 1, 1)
+    fitting, evidence = np.arange(table.n_queries), np.arange(table.n_queries)
+    if scheme == "split":
+        split = split_rows(groups, test_share=config.calibration_share, seed=config.seed)
+        fitting, evidence = split.train, split.test
+    fit_rows = table.take(fitting)
+    fit_one = _fit_paper if config.mode == "paper" else _fit_default
+    fit = fit_one(fit_rows, groups[fitting], encoder, config, stages, log, progress)
+
+    progress("certification", 0, 1)
+    evidence_rows = table.take(evidence)
+    if scheme == "split":
+        choices = fit.policy.choose_all(fit.predictor.predict(list(evidence_rows.queries)))
+    else:
+        assert fit.out_of_fold_choices is not None
+        choices = fit.out_of_fold_choices
+    policy_arrays, policy_meta = fit.policy.to_state()
+    predictor_arrays, predictor_meta = fit.predictor_state
+    policy_fingerprint = _joint_fingerprint(
+        state_fingerprint(predictor_arrays, predictor_meta),
+        state_fingerprint(policy_arrays, policy_meta),
+        *table.models,
+    )
+    target_map = calibrate(
+        accuracy=fit.accuracy,
+        cost_usd=fit.cost_usd,
+        choices=choices,
+        scores=evidence_rows.scores,
+        costs_usd=evidence_rows.costs_usd,
+        confidence=config.confidence,
+        scheme=scheme,
+        data_fingerprint=table.fingerprint(),
+        policy_fingerprint=policy_fingerprint,
+        seed=config.seed,
+    )
+    map_arrays, map_meta = target_map.to_state()
+    progress("certification", 1, 1)
+    manifest = {
+        "proteus_version": __version__,
+        "mode": config.mode,
+        "simulated": table.simulated,
+        "confidence": config.confidence,
+        "scheme": scheme,
+        "seed": config.seed,
+        "max_query_chars": config.max_query_chars,
+        "encoder": {
+            "name": "lexical" if encoder is None else encoder.name,
+            "fingerprint": None if encoder is None else encoder.fingerprint,
+        },
+        "models": _model_entries(table),
+        "data": {
+            "name": table.name,
+            "fingerprint": table.fingerprint(),
+            "n_queries": table.n_queries,
+            "n_fitting": len(fitting),
+            "n_evidence": len(evidence),
+            "n_text_groups": int(groups.max()) + 1,
+            "missing_share": float(1.0 - table.observed.mean()),
+            "binary_scores": table.binary,
+        },
+        "predictor": predictor_meta,
+        "heads_report": fit.heads_report,
+        "policy": {"fingerprint": policy_fingerprint, "state": policy_meta, "report": fit.policy_report},
+        "target_map": map_meta,
+        "certificates": _certificates(target_map),
+        "config": config.model_dump(mode="json"),
+    }
+    parts = {
+        "predictor": predictor_arrays,
+        "policy": policy_arrays,
+        "target_map": map_arrays,
+        "training": {"text_fingerprints": np.unique(text_fingerprints(table.queries))},
+    }
+    return Artifact(manifest=manifest, parts=parts)
+
+
+def _fit_default(
+    rows: OutcomeTable,
+    groups: IntArray,
+    encoder: Encoder | None,
+    config: TrainConfig,
+    stages: StageStore,
+    log: TrainLog,
+    progress: ProgressFn,
+) -> _Fit:
+    heads = fit_heads(
+        rows, groups, encoder=encoder, config=config.heads, seed=config.seed, stages=stages, progress=progress
+    )
+    problem = Problem(
+        predicted_scores=heads.oof.scores,
+        predicted_costs_usd=heads.oof.costs_usd,
+        scores=rows.scores,
+        costs_usd=rows.costs_usd,
+        groups=groups,
+    )
+    policy = fit_default_policy(
+        problem, config=config.policy, seed=config.seed, stages=stages, log=log, progress=progress
+    )
+    return _Fit(
+        predictor=heads.predictor,
+        predictor_state=heads.predictor.to_state(),
+        policy=policy.policy,
+        accuracy=policy.accuracy,
+        cost_usd=policy.cost_usd,
+        out_of_fold_choices=policy.out_of_fold_choices,
+        heads_report=heads.report.to_dict(),
+        policy_report=policy.report,
+    )
+
+
+def _fit_paper(
+    rows: OutcomeTable,
+    groups: IntArray,
+    encoder: Encoder | None,
+    config: TrainConfig,
+    stages: StageStore,
+    log: TrainLog,
+    progress: ProgressFn,
+) -> _Fit:
+    from proteus_router.training.paper import fit_paper  # torch, only where it is asked for
+
+    fit = fit_paper(
+        rows,
+        groups,
+        encoder=encoder,
+        config=config.paper,
+        seed=config.seed,
+        stages=stages,
+        log=log,
+        progress=progress,
+    )
+    return _Fit(
+        predictor=fit.predictor,
+        predictor_state=fit.predictor.to_state(),
+        policy=fit.policy,
+        accuracy=fit.accuracy,
+        cost_usd=fit.cost_usd,
+        out_of_fold_choices=None,
+        heads_report=fit.heads_report,
+        policy_report=fit.report,
+    )
+
+
+def _model_entries(table: OutcomeTable) -> list[dict[str, Any]]:
+    def mean(values: FloatArray) -> float:
+        return float(np.nanmean(values))
+
+    return [
+        {
+            "name": name,
+            "n_outcomes": int(table.observed[:, column].sum()),
+            "mean_score": mean(table.scores[:, column]),
+            "mean_cost_usd": mean(table.costs_usd[:, column]),
+        }
+        for column, name in enumerate(table.models)
+    ]
+
+
+def _certificates(target_map: TargetMap) -> list[Meta]:
+    """The certificates at every whole point of the certified range, for a reader of the manifest."""
+    limits = target_map.certified_range
+    if limits["max_target"] is None:
+        return []
+    outcomes = [target_map.certify(percent / 100) for percent in range(1, 100)]
+    low = limits["min_target"] or 0.0
+    return [o.to_dict() for o in outcomes if isinstance(o, Certificate) and o.accuracy_target >= low - 0.01]
+
+
+def _joint_fingerprint(*parts: str) -> str:
+    return hashlib.sha256("\n".join(parts).encode("utf-8")).hexdigest()
