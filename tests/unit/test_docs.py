@@ -1,0 +1,48 @@
+"""The docs name what exists: docs/cli.md is the commands' own help, every relative link leads somewhere."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+import pytest
+
+from proteus_router.cli import cli
+from proteus_router.cli.reference import reference
+
+ROOT = Path(__file__).parents[2]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
+
+
+def _commands(group: click.Group, path: str = "proteus") -> Iterator[tuple[str, click.Command]]:
+    context = click.Context(group)
+    for name in group.list_commands(context):
+        command = group.get_command(context, name)
+        assert command is not None
+        yield f"{path} {name}", command
+        if isinstance(command, click.Group):
+            yield from _commands(command, f"{path} {name}")
+
+
+def test_the_reference_is_what_the_commands_say() -> None:
+    written = (ROOT / "docs" / "cli.md").read_text(encoding="utf-8")
+    assert written == reference(), "run: python -m proteus_router.cli.reference > docs/cli.md"
+
+
+@pytest.mark.parametrize(("name", "command"), list(_commands(cli)), ids=lambda value: str(value)[:40])
+def test_every_command_has_help_and_an_example(name: str, command: click.Command) -> None:
+    assert command.help, name
+    if not isinstance(command, click.Group):
+        assert "Example" in f"{command.help}{command.epilog}", name
+    for option in command.params:
+        if isinstance(option, click.Option):
+            assert option.help, f"{name} {option.opts}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_relative_links_lead_somewhere(page: Path) -> None:
+    for link in re.findall(r"\]\(([^)#]+)\)", page.read_text(encoding="utf-8")):
+        if "://" not in link:
+            assert (page.parent / link).exists(), link
