@@ -21,6 +21,9 @@ from typing import Any
 
 import numpy as np
 
+from proteus_router.training.stages import MemoryStages, StageStore
+from proteus_router.types import Arrays
+
 LEVELS, RESPONSE_TARGETS, FLOOR_TARGETS, TEST_SHARE = 12, 16, 10, 0.3
 DATA_SETS = ("cascades9", "routerbench11", "mmlupro13")
 
@@ -59,7 +62,6 @@ def main() -> None:
         for name in names
         for router, limit in (
             ("default", options.seeds),
-            ("plug-in", options.seeds),
             ("ridge", options.cost_seeds),
             ("knn", options.cost_seeds),
             ("paper", options.paper_seeds),
@@ -69,14 +71,12 @@ def main() -> None:
     todo = [unit for unit in units if unit not in done]
     started = time.monotonic()
     with ThreadPoolExecutor(options.jobs) as pool:
-        for number, record in enumerate(pool.map(lambda unit: _spawn(unit, options.encoder), todo), 1):
+        for number, records in enumerate(pool.map(lambda unit: _spawn(unit, options.encoder), todo), 1):
             with results.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(record) + "\n")
+                file.writelines(json.dumps(record) + "\n" for record in records)
             left = (time.monotonic() - started) / number * (len(todo) - number)
-            print(
-                f"[{number}/{len(todo)}] {_key(record)} {record['seconds']:.0f} s, {left / 60:.0f} min left",
-                flush=True,
-            )
+            done_now = f"{_key(records[-1])} {records[-1]['seconds']:.0f} s"
+            print(f"[{number}/{len(todo)}] {done_now}, {left / 60:.0f} min left", flush=True)
     text = summary(_read(results))
     (options.output / "core.md").write_text(text, encoding="utf-8")
     print("\n" + text)
@@ -92,7 +92,7 @@ def _read(path: Path) -> list[dict[str, Any]]:
     )
 
 
-def _spawn(unit: tuple[str, str, int], encoder: str) -> dict[str, Any]:
+def _spawn(unit: tuple[str, str, int], encoder: str) -> list[dict[str, Any]]:
     one_thread = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
     run = subprocess.run(
         [sys.executable, __file__, "--encoder", encoder, "--unit", *map(str, unit)],
@@ -103,12 +103,15 @@ def _spawn(unit: tuple[str, str, int], encoder: str) -> dict[str, Any]:
     )
     if run.returncode:
         raise RuntimeError(f"{unit}: {run.stderr[-3000:]}")
-    record: dict[str, Any] = json.loads(run.stdout.splitlines()[-1])
-    return record
+    records: list[dict[str, Any]] = json.loads(run.stdout.splitlines()[-1])
+    return records
 
 
-def run_unit(name: str, router_name: str, seed: int, encoder_name: str) -> dict[str, Any]:
-    """Train one router on one split and measure everything on the held-out rows."""
+def run_unit(name: str, router_name: str, seed: int, encoder_name: str) -> list[dict[str, Any]]:
+    """Train on one split and measure everything on the held-out rows.
+
+    The default router brings the plug-in over the same heads along: a second record, last but one.
+    """
     from proteus_router.data.grouping import near_text_groups
     from proteus_router.data.sources import read_outcomes
     from proteus_router.data.splits import split_rows
@@ -118,24 +121,31 @@ def run_unit(name: str, router_name: str, seed: int, encoder_name: str) -> dict[
     split = split_rows(near_text_groups(table.queries), test_share=TEST_SHARE, seed=seed)
     train = canonical_models(table.take(split.train))
     test = table.take(split.test).with_models(train.models)
-    started = time.monotonic()
-    server: Any
-    if router_name in ("ridge", "knn"):
-        server = _baseline(router_name, train, test)
-    elif router_name == "paper":
-        server = _paper(train, test, seed)
-    else:
-        server = _router(train, test, seed, encoder_name, train_policy=router_name != "plug-in")
-    seconds = time.monotonic() - started
-    record = {
-        "data": name,
-        "router": router_name,
-        "seed": seed,
-        "seconds": seconds,
-        "n_train": train.n_queries,
-    }
-    record |= {"n_test": test.n_queries, "n_models": test.n_models}
-    return record | measure(server, test, seed)
+    about = {"data": name, "seed": seed, "n_train": train.n_queries, "n_test": test.n_queries}
+    about["n_models"] = test.n_models
+    records = []
+    heads = _HeadsOnly()
+    for server_name in ("default", "plug-in") if router_name.startswith("default") else (router_name,):
+        started = time.monotonic()
+        server: Any
+        if server_name in ("ridge", "knn"):
+            server = _baseline(server_name, train, test)
+        elif server_name == "paper":
+            server = _paper(train, test, seed)
+        else:
+            server = _router(train, test, seed, encoder_name, heads, train_policy=server_name == "default")
+        seconds = time.monotonic() - started
+        label = router_name if server_name == "default" else server_name
+        records.append(about | {"router": label, "seconds": seconds} | measure(server, test, seed))
+    return records[::-1]
+
+
+class _HeadsOnly(MemoryStages):
+    """Remembers heads, so that a second policy over the same heads need not fit them again."""
+
+    def save(self, name: str, arrays: Arrays) -> None:
+        if name.startswith("heads"):
+            super().save(name, arrays)
 
 
 class _Served:
@@ -210,11 +220,12 @@ def _paper(train: Any, test: Any, seed: int) -> _Served:
     )
 
 
-def _router(train: Any, test: Any, seed: int, encoder_name: str, *, train_policy: bool) -> _Served:
+def _router(
+    train: Any, test: Any, seed: int, encoder_name: str, stages: StageStore, *, train_policy: bool
+) -> _Served:
     from proteus_router.config import load_train_config
     from proteus_router.routing.router import Router
     from proteus_router.training.pipeline import train_router
-    from proteus_router.training.stages import MemoryStages
     from proteus_router.training.train_log import TrainLog
 
     encoder = None
@@ -229,7 +240,7 @@ def _router(train: Any, test: Any, seed: int, encoder_name: str, *, train_policy
         train,
         config=config,
         encoder=encoder,
-        stages=MemoryStages(),
+        stages=stages,
         log=TrainLog(None),
         progress=lambda *_: None,
     )

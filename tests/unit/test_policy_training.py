@@ -100,13 +100,28 @@ def test_a_fit_is_a_frontier_and_repeats() -> None:
     )
 
 
-def test_estimates_are_the_means_of_the_out_of_fold_choices() -> None:
-    problem = make_problem()
-    found = fit(problem, QUICK.model_copy(update={"margin": 10.0}))
-    rows = np.arange(300)
-    for point in range(found.policy.n_points):
-        mean = problem.scores[rows, found.out_of_fold_choices[point]].mean()
-        assert found.accuracy[point] == pytest.approx(mean)
+def test_the_rows_that_chose_a_vertex_do_not_vouch_for_it() -> None:
+    """Eight models alike, nothing to see in the query: the best-looking one is only lucky.
+
+    Its estimate on the rows that chose it is too high; the evidence must not be.
+    """
+    estimates, evidence = [], []
+    for seed in range(30):
+        rng = np.random.default_rng(seed)
+        n, k = 300, 8
+        scores = (rng.random((n, k)) < 0.8).astype(float)
+        problem = Problem(
+            predicted_scores=(scores.sum(axis=0) - scores) / (n - 1),  # leave-one-out means
+            predicted_costs_usd=np.tile(np.geomspace(1e-3, 1e-2, k), (n, 1)),
+            scores=scores,
+            costs_usd=np.tile(np.geomspace(1e-3, 1e-2, k), (n, 1)),
+            groups=np.arange(n),
+        )
+        found = fit(problem, QUICK.model_copy(update={"steps": 0}))
+        estimates.append(found.accuracy[0])
+        evidence.append(scores[np.arange(n), found.out_of_fold_choices[0]].mean())
+    assert np.mean(estimates) > 0.82
+    assert np.mean(evidence) < 0.81
 
 
 def test_the_log_names_every_diagnostic(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from proteus_router.calibration.selection import out_of_fold_choices
 from proteus_router.config import PolicyConfig
 from proteus_router.data.splits import fold_ids
 from proteus_router.routing.frontier import estimate_points, frontier_vertices
@@ -21,6 +22,8 @@ from proteus_router.training.train_log import TrainLog
 from proteus_router.types import IntArray, ProgressFn
 
 __all__ = ["fit_default_policy"]
+
+_EVIDENCE_FOLDS = 10
 
 
 def fit_default_policy(
@@ -97,12 +100,21 @@ def fit_default_policy(
         estimates = estimate_points(found, problem.scores, problem.costs_usd)
     vertices = frontier_vertices(estimates, min_gap=config.min_gap)
     kept = estimates.take(vertices)
+    # Rows that chose a vertex must not also vouch for it: each fold's rows take what the others would choose.
+    evidence = out_of_fold_choices(
+        accuracy=kept.accuracy,
+        cost_usd=kept.cost_usd,
+        candidates=found,
+        scores=problem.scores,
+        costs_usd=problem.costs_usd,
+        folds=fold_ids(problem.groups, min(_EVIDENCE_FOLDS, np.unique(problem.groups).size), seed),
+    )
     log.write({"stage": "policy", **verdict.report})
     progress("policy", n_folds + 1, n_folds + 1)
     return PolicyFit(
         policy=final.policy.take(vertices),
         accuracy=kept.accuracy,
         cost_usd=kept.cost_usd,
-        out_of_fold_choices=found[vertices],
+        out_of_fold_choices=evidence,
         report=verdict.report,
     )
