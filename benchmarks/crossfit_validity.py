@@ -15,7 +15,7 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal, Protocol
 
 import numpy as np
@@ -23,11 +23,12 @@ from scipy.stats import norm
 
 from proteus_router.calibration.certify import calibrate
 from proteus_router.calibration.selection import out_of_fold_choices
+from proteus_router.routing.certificate import Scheme
 from proteus_router.routing.frontier import estimate_points, frontier_vertices, plugin_points
 from proteus_router.routing.points import Policy
 from proteus_router.routing.target_map import TargetMap
 from proteus_router.training.heads.kernel import solve_kernel
-from proteus_router.types import FloatArray, IntArray, Predictions
+from proteus_router.types import BoolArray, FloatArray, IntArray, Predictions
 
 TARGETS = np.round(np.arange(0.400, 0.980, 0.0025), 4)
 
@@ -97,24 +98,39 @@ class Report:
     power: float  # certified: 3 points under the truth of the deployed router's most accurate vertex
 
 
-def run(
+@dataclass(frozen=True)
+class Tally:
+    """What happened in each repetition, target by target; tallies of several processes are put together."""
+
+    certified: BoolArray  # (R, T)
+    violated: BoolArray  # (R, T)
+    binds: BoolArray  # (R, T) certified, and not by the cheapest point
+    achieved: FloatArray  # (R, T) true mean score of the point that serves the target
+    ends: FloatArray  # (R, 2) true mean score of the cheapest and the most accurate vertex
+    optimism: FloatArray  # (R,)
+    power: FloatArray  # (R,)
+
+
+def repeat(
     fit_heads: FitHeads,
     world: World,
     n: int,
-    repetitions: int,
+    repetitions: range,
     *,
     fit_policy: FitPolicy,
     confidence: float = 0.95,
     seed: int = 0,
-) -> Report:
-    """Certify `repetitions` independent routers and compare every promise with the truth."""
+    scheme: Scheme = "crossfit",
+) -> Tally:
+    """Certify independent routers, one a repetition, and compare every promise with the truth."""
     queries, truth = world.population()
     every = np.arange(truth.shape[0])
-    certified = np.zeros((repetitions, TARGETS.size), dtype=bool)
+    certified = np.zeros((len(repetitions), TARGETS.size), dtype=bool)
     violated, binds = certified.copy(), certified.copy()
     achieved = np.zeros(certified.shape)
-    ends, optimism, power = np.zeros((repetitions, 2)), np.zeros(repetitions), np.zeros(repetitions)
-    for repetition in range(repetitions):
+    ends = np.zeros((len(repetitions), 2))
+    optimism, power = np.zeros(len(repetitions)), np.zeros(len(repetitions))
+    for at, repetition in enumerate(repetitions):
         rng = np.random.default_rng([seed, repetition])
         rows = world.sample(n, rng)
         heads = fit_heads(rows, rng)
@@ -126,7 +142,7 @@ def run(
             scores=rows.scores,
             costs_usd=rows.costs_usd,
             confidence=confidence,
-            scheme="crossfit",
+            scheme=scheme,
             data_fingerprint="",
             policy_fingerprint="",
             seed=int(rng.integers(2**31)),
@@ -137,29 +153,37 @@ def run(
         walked = (
             target_map.floors[0] >= TARGETS[:, None]
         )  # (T, P), True up to the point that serves the target
-        certified[repetition] = walked[:, 0]
+        certified[at] = walked[:, 0]
         served = np.maximum(walked.sum(axis=1) - 1, 0)
-        achieved[repetition] = point_truth[served]
-        violated[repetition] = certified[repetition] & (achieved[repetition] < TARGETS)
-        binds[repetition] = certified[repetition] & (served < point_truth.size - 1)
-        ends[repetition] = vertex_truth[-1], vertex_truth[0]
-        optimism[repetition] = frontier.accuracy[0] - vertex_truth[0]
-        power[repetition] = target_map.floors[0, 0] >= vertex_truth[0] - 0.03
-    share = violated.mean(axis=0)
+        achieved[at] = point_truth[served]
+        violated[at] = certified[at] & (achieved[at] < TARGETS)
+        binds[at] = certified[at] & (served < point_truth.size - 1)
+        ends[at] = vertex_truth[-1], vertex_truth[0]
+        optimism[at] = frontier.accuracy[0] - vertex_truth[0]
+        power[at] = target_map.floors[0, 0] >= vertex_truth[0] - 0.03
+    return Tally(certified, violated, binds, achieved, ends, optimism, power)
+
+
+def summarise(world: str, n: int, tallies: list[Tally]) -> Report:
+    """Rates over all repetitions."""
+    whole = Tally(*(np.concatenate([getattr(t, item.name) for t in tallies]) for item in fields(Tally)))
+    repetitions = whole.certified.shape[0]
+    share = whole.violated.mean(axis=0)
     worst = int(share.argmax())
-    low, high = ends.mean(axis=0)
-    counted = (low <= TARGETS) & (high >= TARGETS) & (certified.mean(axis=0) >= 0.5)
+    low, high = whole.ends.mean(axis=0)
+    counted = (low <= TARGETS) & (high >= TARGETS) & (whole.certified.mean(axis=0) >= 0.5)
+    overshoot = (whole.achieved - TARGETS)[whole.binds]
     return Report(
-        world=world.name,
+        world=world,
         rows=n,
         repetitions=repetitions,
         violation_mean=float(share[counted].mean()) if counted.any() else None,
         violation_worst=float(share[worst]),
         worst_target=float(TARGETS[worst]),
         worst_se=float(np.sqrt(share[worst] * (1 - share[worst]) / repetitions)),
-        overshoot=float((achieved - TARGETS)[binds].mean()) if binds.any() else None,
-        optimism=float(optimism.mean()),
-        power=float(power.mean()),
+        overshoot=float(overshoot.mean()) if overshoot.size else None,
+        optimism=float(whole.optimism.mean()),
+        power=float(whole.power.mean()),
     )
 
 
@@ -290,14 +314,15 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     for name in options.worlds:
-        report = run(
+        tally = repeat(
             kernel_ridge(options.alpha),
             WORLDS[name],
             options.rows,
-            options.repetitions,
+            range(options.repetitions),
             fit_policy=hull(options.evidence),
             seed=options.seed,
         )
+        report = summarise(name, options.rows, [tally])
         print(json.dumps({"evidence": options.evidence, **asdict(report)}), flush=True)
 
 

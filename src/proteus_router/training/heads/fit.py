@@ -20,6 +20,7 @@ from proteus_router.training.heads.network import Network, NetworkParams, predic
 from proteus_router.training.heads.report import HeadsReport, build_report
 from proteus_router.training.heads.stack import combine, fit_stack, mixing_matrix
 from proteus_router.training.stages import StageStore, stage
+from proteus_router.training.threads import one_blas_thread
 from proteus_router.types import Arrays, FloatArray, IntArray, Predictions, ProgressFn
 
 __all__ = ["FittedHeads", "fit_heads"]
@@ -183,14 +184,16 @@ def _network_stages(
         def compute(
             held: NDArray[np.bool_] = held, kept: NDArray[np.bool_] = kept, fold: int = fold
         ) -> Arrays:
-            network = train_network(inputs[kept], scores[kept], params, seed + 1000 * (fold + 1))
+            with one_blas_thread():
+                network = train_network(inputs[kept], scores[kept], params, seed + 1000 * (fold + 1))
             return {"oof": predict_network(network, inputs[held])}
 
         oof[held] = stage(stages, f"heads-network-{fold}", compute)["oof"]
     progress("network", config.n_folds, total)
 
     def refit() -> Arrays:
-        network = train_network(inputs, scores, params, seed)
+        with one_blas_thread():
+            network = train_network(inputs, scores, params, seed)
         return {"w_in": network.w_in, "b_in": network.b_in, "w_out": network.w_out, "b_out": network.b_out}
 
     final = Network(**stage(stages, "heads-network-all", refit))

@@ -15,6 +15,7 @@ from proteus_router.training.policy.learner import train_policy
 from proteus_router.training.policy.problem import Problem
 from proteus_router.training.policy.residual import train_residual
 from proteus_router.training.stages import StageStore
+from proteus_router.training.threads import one_blas_thread
 from proteus_router.training.train_log import TrainLog
 from proteus_router.types import FloatArray, IntArray
 
@@ -63,19 +64,21 @@ def fit_candidates(
         estimates = found["plug-in"].estimates
         vertices = frontier_vertices(estimates, min_gap=config.min_gap)
         environment = make_environment(problem, plugin, estimates, vertices, config)
-        trained = train_policy(
-            environment, config=config, seed=seed, stages=stages, stage_name=stage_name, log=log
-        )
+        with one_blas_thread():
+            trained = train_policy(
+                environment, config=config, seed=seed, stages=stages, stage_name=stage_name, log=log
+            )
         found["trained policy"] = _estimated(trained.points(config.n_settings).joined(fixed), problem)
     if "query-dependent policy" in names:
-        residual = train_residual(
-            trained,
-            config=config,
-            seed=seed,
-            stages=stages,
-            stage_name=f"{stage_name}_residual",
-            log=log,
-        )
+        with one_blas_thread():
+            residual = train_residual(
+                trained,
+                config=config,
+                seed=seed,
+                stages=stages,
+                stage_name=f"{stage_name}_residual",
+                log=log,
+            )
         found["query-dependent policy"] = _estimated(residual, problem)
     return {name: found[name] for name in CANDIDATES if name in names}
 
