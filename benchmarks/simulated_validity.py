@@ -45,6 +45,7 @@ from proteus_router.training.heads import fit_heads
 from proteus_router.training.heads.kernel import solve_kernel
 from proteus_router.training.policy import Problem, fit_default_policy
 from proteus_router.training.stages import MemoryStages
+from proteus_router.training.threads import one_blas_thread
 from proteus_router.training.train_log import TrainLog
 from proteus_router.types import FloatArray, IntArray, Predictions
 
@@ -187,7 +188,8 @@ def _part(mode: str, graded: bool, rows: int, seed: int, repetitions: range) -> 
     else:
         heads, policy = shipped_heads(world), shipped_policy(world)
     scheme: Scheme = "split" if mode == "split" else "crossfit"
-    return repeat(heads, world, rows, repetitions, fit_policy=policy, seed=seed, scheme=scheme)
+    with one_blas_thread():  # the repetitions share the processors already
+        return repeat(heads, world, rows, repetitions, fit_policy=policy, seed=seed, scheme=scheme)
 
 
 def main() -> None:
