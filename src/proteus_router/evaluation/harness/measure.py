@@ -1,0 +1,181 @@
+"""From a record to numbers: what a router gave on the test rows of its cell at every target."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from proteus_router.errors import InfeasibleTargetError
+from proteus_router.evaluation.harness.cells import Cell
+from proteus_router.evaluation.harness.records import Fitted, RouterRecord, Served
+from proteus_router.evaluation.harness.results import Row
+from proteus_router.evaluation.yardsticks import Outcome, outcome_of
+from proteus_router.types import FloatArray
+
+__all__ = ["Asked", "at_targets", "cost_figures", "measure", "number", "promise_figures"]
+
+_Z95 = 1.645  # one-sided
+
+
+@dataclass(frozen=True)
+class Asked:
+    """One target and what was served for it: None where it was refused (or no choice was observed)."""
+
+    target: float
+    outcome: Outcome | None
+    true_accuracy: float | None = None
+
+
+def measure(cell: Cell, record: RouterRecord, *, experiment: str = "main", variant: str = "") -> list[Row]:
+    """All figures of one router in one cell; none where it was not fitted."""
+    if record.fitted is None:
+        return []
+    fitted, test = record.fitted, cell.test
+
+    def row(metric: str, value: float | None, guarantee: str = "", target: float | None = None) -> Row:
+        return Row(
+            experiment=experiment,
+            data=cell.data,
+            seed=cell.seed,
+            router=record.router,
+            metric=metric,
+            value=number(value),
+            variant=variant,
+            guarantee=guarantee,
+            target=target,
+            n=test.n_queries,
+        )
+
+    rows = [row("seconds", record.seconds)]
+    if fitted.latency_ms.size:
+        rows.append(row("latency_ms", float(np.median(fitted.latency_ms))))
+    ways: list[tuple[str, Callable[[float], Served]]] = [("expected", fitted.expected)]
+    if fitted.is_native:
+        ways.append(("native", fitted.native))
+    for guarantee, serve in ways:
+        rows += [row(metric, value, guarantee, target) for metric, value, target in cost_figures(cell, serve)]
+    rows.append(row("hind", _hindsight(cell, fitted), "expected"))
+    for guarantee, serve in [*ways, ("certified", fitted.certified)]:
+        found = promise_figures(cell, serve)
+        rows += [row(metric, value, guarantee, target) for metric, value, target in found]
+    rows.append(row("max_certified", fitted.target_map.certified_range["max_target"], "certified"))
+    return rows
+
+
+def at_targets(cell: Cell, targets: FloatArray, serve: Callable[[float], Served]) -> list[Asked]:
+    """What `serve` gives on the test rows at every target."""
+    found = []
+    for target in targets.tolist():
+        try:
+            served = serve(target)
+        except InfeasibleTargetError:
+            found.append(Asked(target, None))
+            continue
+        outcome = _outcome(served, cell.test.scores, cell.test.costs_usd)
+        true = None
+        if cell.expected_scores is not None:
+            rows = np.arange(cell.test.n_queries)
+            upper, lower = (
+                cell.expected_scores[rows, choice].mean() for choice in (served.upper, served.lower)
+            )
+            true = float(served.weight_upper * upper + (1.0 - served.weight_upper) * lower)
+        found.append(Asked(target, outcome, true))
+    return found
+
+
+def _outcome(served: Served, scores: FloatArray, costs_usd: FloatArray) -> Outcome | None:
+    """None where none of the choices was observed."""
+    rows = np.arange(len(scores))
+    if np.isnan(scores[rows, served.upper]).all() and np.isnan(scores[rows, served.lower]).all():
+        return None
+    return outcome_of(served.upper, served.lower, served.weight_upper, scores, costs_usd)
+
+
+def number(value: float | None) -> float | None:
+    """None for what is not a finite number: a table must show a dash, never NaN."""
+    return None if value is None or not np.isfinite(value) else float(value)
+
+
+Figure = tuple[str, float | None, float | None]
+"""Metric, value, and the target where it belongs to one."""
+
+
+def cost_figures(cell: Cell, serve: Callable[[float], Served]) -> Iterator[Figure]:
+    """Cost ratio to the static mix at every level and over all, and over the levels where a floor binds."""
+    asked = at_targets(cell, cell.grids.levels, serve)
+    means, costs = cell.test_means
+    floor = float(means[costs.argmin()])
+    ratios, binding = [], []
+    for item in asked:
+        if item.outcome is None:
+            continue
+        static = cell.static_cost(item.outcome.accuracy)
+        if static > 0:  # a free mix can't be undercut
+            ratios.append(item.outcome.cost_usd / static)
+            if item.target > floor:
+                binding.append(ratios[-1])
+            yield "level_ratio", number(ratios[-1]), item.target
+        yield "level_accuracy", item.outcome.accuracy, item.target
+        yield "level_cost_usd", item.outcome.cost_usd, item.target
+    yield "req", float(np.mean(ratios)) if ratios else None, None
+    yield "req_binding", float(np.mean(binding)) if binding else None, None
+    # Half a point under the best model: what an operator saves who gives up hardly anything.
+    dearest, top = float(costs[means.argmax()]), asked[-1].outcome
+    if top is not None and dearest > 0:
+        yield "saved_at_top", 1.0 - top.cost_usd / dearest, None
+
+
+def _hindsight(cell: Cell, fitted: Fitted) -> float | None:
+    """HIND: for each level the cheapest tested setting that reaches it, or mixture of two neighbouring vertices, over
+    the static mix; a level that nothing reaches counts 1."""
+    scores, costs = cell.test.scores, cell.test.costs_usd
+    ends = [_outcome(Served(choice, choice, 1.0), scores, costs) for choice in fitted.test_choices]
+    known = np.array([(end.accuracy, end.cost_usd) for end in ends if end is not None]).reshape(-1, 2)
+    settings = np.column_stack([fitted.point_accuracy, fitted.point_cost_usd])
+    mixtures = [weight * known[:-1] + (1.0 - weight) * known[1:] for weight in np.linspace(0.1, 0.9, 9)]
+    tested = np.concatenate([settings[np.isfinite(settings).all(axis=1)], known, *mixtures])
+    ratios = []
+    for level in cell.grids.levels.tolist():
+        static = cell.static_cost(level)
+        if static > 0:
+            reaching = tested[tested[:, 0] >= level, 1]
+            ratios.append(float(reaching.min()) / static if reaching.size else 1.0)
+    return float(np.mean(ratios)) if ratios else None
+
+
+def promise_figures(cell: Cell, serve: Callable[[float], Served]) -> Iterator[Figure]:
+    """Target against outcome, one by one and over all that were served."""
+    asked = at_targets(cell, cell.grids.response, serve)
+    served = []
+    for item in asked:
+        if item.outcome is None:
+            continue
+        served.append((item.target, item.outcome))
+        yield "accuracy", item.outcome.accuracy, item.target
+        yield "accuracy_se", item.outcome.accuracy_se, item.target
+        yield "cost_usd", item.outcome.cost_usd, item.target
+        if item.true_accuracy is not None:
+            yield "true_accuracy", item.true_accuracy, item.target
+    yield "served_share", len(served) / len(asked), None
+    if not served:
+        return
+    targets = np.array([target for target, _ in served])
+    accuracy = np.array([outcome.accuracy for _, outcome in served])
+    errors = np.array([outcome.accuracy_se for _, outcome in served])
+    costs = np.array([outcome.cost_usd for _, outcome in served])
+    margin = accuracy - targets
+    yield "mean_accuracy", float(accuracy.mean()), None
+    yield "mean_cost_usd", float(costs.mean()), None
+    yield "mean_margin", float(margin.mean()), None
+    yield "gap", float(np.abs(margin).mean()), None
+    yield "floor_compliance", float((margin >= 0).mean()), None
+    yield "significantly_below", float((margin < -_Z95 * errors).mean()), None
+    yield "worst_shortfall", float(max(0.0, -margin.min())), None
+    yield "within_2", float((np.abs(margin) <= 0.02).mean()), None
+    yield "within_5", float((np.abs(margin) <= 0.05).mean()), None
+    if len(served) > 1 and np.ptp(targets) > 0 and np.ptp(accuracy) > 0:
+        yield "target_accuracy_correlation", float(np.corrcoef(targets, accuracy)[0, 1]), None
+    if costs[0] > 0:
+        yield "cost_range", float(costs[-1] / costs[0]), None
