@@ -14,10 +14,10 @@ from proteus_router.config import HeadsConfig
 from proteus_router.data.grouping import near_text_groups
 from proteus_router.data.outcomes import OutcomeTable
 from proteus_router.data.splits import fold_ids
-from proteus_router.encoders.lexical import LexicalEncoder
+from proteus_router.encoders.lexical import LexicalEncoder, stack_rows
 from proteus_router.training.heads import FittedHeads, fit_heads
-from proteus_router.training.stages import MemoryStages, StageStore
-from proteus_router.types import FloatArray, IntArray, Predictions
+from proteus_router.training.stages import MemoryStages, StageStore, stage
+from proteus_router.types import Arrays, FloatArray, IntArray, Predictions
 
 __all__ = ["Context", "Features"]
 
@@ -38,6 +38,9 @@ class Features:
 
     dense: FloatArray
     words: csr_matrix
+
+    def take(self, rows: IntArray) -> Features:
+        return Features(self.dense[rows], self.words[rows])
 
 
 @dataclass(frozen=True)
@@ -95,16 +98,22 @@ class Context:
 
     @cached_property
     def lexical(self) -> LexicalEncoder:
-        """Fitted on the training texts; no outcome is looked at."""
+        """Fitted on the training texts; no outcome is looked at. The one that our heads use."""
         config = self.heads_config
-        return LexicalEncoder.fit(
-            self.train.queries, dim=config.lexical_dim, min_df=config.min_df, seed=self.seed
-        )
+
+        def fit() -> Arrays:
+            texts = self.train.queries
+            encoder = LexicalEncoder.fit(texts, dim=config.lexical_dim, min_df=config.min_df, seed=self.seed)
+            return encoder.to_state()[0]
+
+        return LexicalEncoder.from_state(stage(self.stages, "heads-lexical", fit), {})
 
     @cached_property
     def features(self) -> Features:
         """Of the training rows."""
-        return self._encode(self.train.queries)
+        dense, words = self._train_views
+        mean, scale = self._scaling
+        return Features((dense - mean) / scale, words)
 
     def features_of(self, texts: Sequence[str]) -> Features:
         """Of other texts; the last batch asked for is remembered."""
@@ -142,14 +151,24 @@ class Context:
         return found
 
     @cached_property
+    def _train_views(self) -> tuple[FloatArray, csr_matrix]:
+        return _views(self.lexical, self.train.queries)
+
+    @cached_property
     def _scaling(self) -> tuple[FloatArray, FloatArray]:
-        dense = self.lexical.encode(self.train.queries).astype(np.float64)
+        dense, _ = self._train_views
         scale = dense.std(axis=0)
         return dense.mean(axis=0), np.where(scale > 1e-9, scale, 1.0)
 
     def _encode(self, texts: Sequence[str]) -> Features:
+        dense, words = _views(self.lexical, texts)
         mean, scale = self._scaling
-        rows = self.lexical.sparse(texts)
-        words = csr_matrix((rows.values, rows.indices, rows.indptr), shape=rows.shape)
-        dense = (self.lexical.encode(texts).astype(np.float64) - mean) / scale
-        return Features(dense, words)
+        return Features((dense - mean) / scale, words)
+
+
+def _views(lexical: LexicalEncoder, texts: Sequence[str]) -> tuple[FloatArray, csr_matrix]:
+    """Dense view, not standardised, and sparse view, in one pass over the words."""
+    found = [lexical.row(text) for text in texts]
+    rows = stack_rows(found, lexical.n_words)
+    dense = np.array([lexical.dense(row) for row in found]).reshape(len(found), lexical.dim)
+    return dense, csr_matrix((rows.values, rows.indices, rows.indptr), shape=rows.shape)

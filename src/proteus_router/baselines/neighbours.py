@@ -6,7 +6,6 @@ outside their own text group, so their predictions are out of fold.
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -53,11 +52,15 @@ def mean_over_neighbours(values: FloatArray, neighbours: IntArray, fallback: Flo
 
     `fallback` (k,) stands in for a model that answered none of them.
     """
-    padded = np.vstack([values, np.full((1, values.shape[1]), np.nan)])  # row -1
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", RuntimeWarning)  # mean of an empty slice
-        mean = np.nanmean(padded[neighbours], axis=1)
-    return np.where(np.isnan(mean), fallback, mean)
+    filled = np.vstack([np.nan_to_num(values), np.zeros((1, values.shape[1]))])  # row -1 counts nothing
+    seen = np.vstack([~np.isnan(values), np.zeros((1, values.shape[1]), dtype=bool)])
+    total = np.zeros((len(neighbours), values.shape[1]))
+    count = np.zeros_like(total)
+    for column in neighbours.T:  # (m,) at a time: (m, size, k) would not fit in the cache
+        total += filled[column]
+        count += seen[column]
+    mean: FloatArray = np.divide(total, count, out=np.tile(fallback, (len(neighbours), 1)), where=count > 0)
+    return mean
 
 
 def _predictions(neighbours: IntArray, k: int, context: Context) -> Predictions:
@@ -98,8 +101,10 @@ def _most_similar(
         similarity = (queries[start : start + _ROWS] @ transposed).toarray()
         if query_groups is not None and row_groups is not None:
             similarity[query_groups[start : start + _ROWS, None] == row_groups] = -np.inf
-        # Ties are frequent (no word in common): a stable order makes the choice a function of the text alone.
-        near = np.argsort(-similarity, axis=1, kind="stable")[:, :size]
-        allowed = np.take_along_axis(similarity, near, axis=1) > -np.inf
+        near = np.sort(np.argpartition(-similarity, size - 1, axis=1)[:, :size], axis=1)
+        value = np.take_along_axis(similarity, near, axis=1)
+        order = np.argsort(-value, axis=1, kind="stable")
+        near, value = (np.take_along_axis(part, order, axis=1) for part in (near, value))
+        allowed = value > -np.inf
         found[start : start + _ROWS] = np.where(allowed, near, -1)
     return found

@@ -10,7 +10,7 @@ from typing import Protocol
 import numpy as np
 
 from proteus_router.baselines.base import RouterFit
-from proteus_router.baselines.context import Context
+from proteus_router.baselines.context import Context, Features
 from proteus_router.routing.frontier import plugin_points
 from proteus_router.routing.points import PointPolicy
 from proteus_router.types import BoolArray, FloatArray, Predictions
@@ -18,10 +18,11 @@ from proteus_router.types import BoolArray, FloatArray, Predictions
 __all__ = [
     "BestPredicted",
     "CrossFitted",
+    "FitRows",
     "Learner",
     "PriceSweep",
+    "cross_fit",
     "fit_of_points",
-    "mean_costs",
     "model_means",
 ]
 
@@ -38,6 +39,27 @@ class Learner(Protocol):
     """Learns to predict score and cost from one cell's training rows."""
 
     def __call__(self, context: Context) -> CrossFitted: ...
+
+
+class FitRows(Protocol):
+    """Fits one predictor on given rows: features, scores and costs (n, k; NaN missing), seed."""
+
+    def __call__(
+        self, features: Features, scores: FloatArray, costs_usd: FloatArray, seed: int
+    ) -> Callable[[Features], Predictions]: ...
+
+
+def cross_fit(context: Context, fit_rows: FitRows) -> CrossFitted:
+    """Fit on the other folds for every fold of the cell, and once on all rows."""
+    train, features = context.train, context.features
+    scores, costs = np.empty_like(train.scores), np.empty_like(train.costs_usd)
+    for fold in range(int(context.folds.max()) + 1):
+        held, kept = np.flatnonzero(context.folds == fold), np.flatnonzero(context.folds != fold)
+        model = fit_rows(features.take(kept), train.scores[kept], train.costs_usd[kept], context.seed)
+        predicted = model(features.take(held))
+        scores[held], costs[held] = predicted.scores, predicted.costs_usd
+    final = fit_rows(features, train.scores, train.costs_usd, context.seed)
+    return CrossFitted(Predictions(scores, costs), lambda texts: final(context.features_of(texts)))
 
 
 @dataclass(frozen=True)
@@ -96,8 +118,3 @@ def _mean(values: FloatArray, fallback: FloatArray) -> FloatArray:
     total = np.where(seen, values, 0.0).sum(axis=0)
     mean: FloatArray = np.divide(total, count, out=fallback.copy(), where=count > 0)
     return mean
-
-
-def mean_costs(context: Context, n: int) -> FloatArray:
-    """(n, k) every model at its mean cost on the training rows."""
-    return np.tile(model_means(context.train.costs_usd), (n, 1))
