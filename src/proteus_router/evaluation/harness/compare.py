@@ -7,7 +7,7 @@ of every seed it is in. Routers are not fitted again; the interval is that of th
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -71,39 +71,41 @@ def row_totals(
     return score, cost, weight
 
 
-def ratios_of_cell(cell: Cell, routers: Mapping[str, Fitted], multiplicity: FloatArray) -> dict[str, Ratios]:
-    """Cost ratio to the static mix of every router over the cell's levels, on every resample of the test rows.
+def ratios_of_cell(
+    cell: Cell, asked: Mapping[str, list[Served]], multiplicity: FloatArray
+) -> dict[str, Ratios]:
+    """Cost ratio to the static mix of every way of serving, mean over what it was asked for, on every resample.
 
-    NaN for a resample in which no level has a static mix that costs anything.
+    Parameters
+    ----------
+    asked
+        Name -> what serves each requested accuracy.
+
+    Returns
+    -------
+    Name -> (1 + B,); NaN for a resample in which no request has a static mix that costs anything.
     """
     totals = _GroupTotals(cell.test_groups, multiplicity)
     accuracy, price = _model_means(cell, totals)
-    levels = cell.grids.levels.tolist()
-    found = {}
-    achieved, paid = [], []
-    for fitted in routers.values():
-        served = [fitted.expected(level) for level in levels]
+    reached, paid = {}, {}
+    for name, served in asked.items():
         score, cost, weight = (
             totals(part) for part in row_totals(served, cell.test.scores, cell.test.costs_usd)
         )
-        with np.errstate(invalid="ignore", divide="ignore"):
-            achieved.append(score / weight)
-            paid.append(cost / weight)
-    if not achieved:
-        return {}
-    reached = np.stack(achieved, axis=1)  # (1 + B, routers, L)
-    static = np.empty_like(reached)
-    for line in range(len(reached)):
-        hull = lower_hull(accuracy[line], price[line])[::-1]
-        static[line] = np.interp(reached[line], accuracy[line, hull], price[line, hull])
-    ratio = np.divide(np.stack(paid, axis=1), static, out=np.full_like(static, np.nan), where=static > 0)
-    usable = np.isfinite(ratio)
-    count = usable.sum(axis=2)
-    mean = np.divide(
-        np.where(usable, ratio, 0.0).sum(axis=2), count, out=np.full(count.shape, np.nan), where=count > 0
-    )
-    for place, name in enumerate(routers):
-        found[name] = mean[:, place]
+        known = weight > 0
+        reached[name] = np.divide(score, weight, out=np.full_like(score, np.nan), where=known)
+        paid[name] = np.divide(cost, weight, out=np.full_like(cost, np.nan), where=known)
+    static = {name: np.empty_like(values) for name, values in reached.items()}
+    for line in range(len(accuracy)):
+        hull = lower_hull(accuracy[line], price[line])[::-1]  # one hull serves all routers
+        for name, values in reached.items():
+            static[name][line] = np.interp(values[line], accuracy[line, hull], price[line, hull])
+    found = {}
+    for name in asked:
+        usable = (static[name] > 0) & np.isfinite(paid[name])
+        ratio = np.divide(paid[name], static[name], out=np.zeros_like(static[name]), where=usable)
+        count = usable.sum(axis=1)
+        found[name] = np.divide(ratio.sum(axis=1), count, out=np.full(count.shape, np.nan), where=count > 0)
     return found
 
 
@@ -131,7 +133,7 @@ def interval_of(values: Ratios) -> Interval:
 
 
 def tolerance_noise(
-    cells: list[tuple[Cell, Fitted]], tolerances: tuple[float, ...], multiplicity: FloatArray
+    cells: Sequence[tuple[Cell, Fitted]], tolerances: tuple[float, ...], multiplicity: FloatArray
 ) -> dict[float, tuple[float, float, float]]:
     """How often the target is met within a tolerance, and how often noise alone would let it.
 

@@ -7,11 +7,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from proteus_router.baselines.static import oracle
 from proteus_router.errors import InfeasibleTargetError
 from proteus_router.evaluation.harness.cells import Cell
 from proteus_router.evaluation.harness.records import Fitted, RouterRecord, Served
 from proteus_router.evaluation.harness.results import Row
-from proteus_router.evaluation.yardsticks import Outcome, outcome_of
+from proteus_router.evaluation.yardsticks import Outcome, oracle_ratio, outcome_of
 from proteus_router.types import FloatArray
 
 __all__ = ["Asked", "at_targets", "cost_figures", "measure", "number", "promise_figures"]
@@ -134,7 +135,7 @@ def _hindsight(cell: Cell, fitted: Fitted) -> float | None:
     ends = [_outcome(Served(choice, choice, 1.0), scores, costs) for choice in fitted.test_choices]
     known = np.array([(end.accuracy, end.cost_usd) for end in ends if end is not None]).reshape(-1, 2)
     settings = np.column_stack([fitted.point_accuracy, fitted.point_cost_usd])
-    mixtures = [weight * known[:-1] + (1.0 - weight) * known[1:] for weight in np.linspace(0.1, 0.9, 9)]
+    mixtures = [weight * known[:-1] + (1.0 - weight) * known[1:] for weight in np.linspace(0.02, 0.98, 49)]
     tested = np.concatenate([settings[np.isfinite(settings).all(axis=1)], known, *mixtures])
     ratios = []
     for level in cell.grids.levels.tolist():
@@ -179,3 +180,26 @@ def promise_figures(cell: Cell, serve: Callable[[float], Served]) -> Iterator[Fi
         yield "target_accuracy_correlation", float(np.corrcoef(targets, accuracy)[0, 1]), None
     if costs[0] > 0:
         yield "cost_range", float(costs[-1] / costs[0]), None
+
+
+def measure_oracle(cell: Cell) -> list[Row]:
+    """What bounds every router, and what the fixed models give, on the cell's test rows."""
+    scores, costs = cell.test.scores, cell.test.costs_usd
+    means, prices = cell.test_means
+    accuracy, cost = oracle(scores, costs)
+    best, cheapest = int(means.argmax()), int(prices.argmin())
+    levels = cell.grids.levels
+    usable = levels[[cell.static_cost(float(level)) > 0 for level in levels]]
+    ratio = oracle_ratio(usable, scores, costs) if usable.size else None
+    figures: dict[str, dict[str, float | None]] = {
+        "oracle": {"mean_accuracy": accuracy, "mean_cost_usd": cost, "req": ratio, "hind": ratio},
+        "best model": {"mean_accuracy": float(means[best]), "mean_cost_usd": float(prices[best])},
+        "cheapest model": {"mean_accuracy": float(means[cheapest]), "mean_cost_usd": float(prices[cheapest])},
+        "random model": {"mean_accuracy": float(means.mean()), "mean_cost_usd": float(prices.mean())},
+        "dearest model": {"mean_cost_usd": float(prices.max())},
+    }
+    return [
+        Row("yardstick", cell.data, cell.seed, name, metric, number(value), n=cell.test.n_queries)
+        for name, values in figures.items()
+        for metric, value in values.items()
+    ]
