@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
@@ -62,6 +63,51 @@ def measure(cell: Cell, record: RouterRecord, *, experiment: str = "main", varia
         found = promise_figures(cell, serve)
         rows += [row(metric, value, guarantee, target) for metric, value, target in found]
     rows.append(row("max_certified", fitted.target_map.certified_range["max_target"], "certified"))
+    return rows if experiment != "main" else rows + _confidence_rows(cell, record.router, fitted)
+
+
+def _confidence_rows(cell: Cell, router: str, fitted: Fitted) -> list[Row]:
+    """Margin and extra cost at each confidence, over the targets that are certified at all of them.
+
+    Extra cost is against the same targets served without a margin.
+    """
+    if not fitted.confidences.size:
+        return []
+    reach = fitted.floors[:, 0].min()  # the largest target certified at every confidence
+    targets = cell.grids.response[cell.grids.response <= reach]
+    base = [item.outcome for item in at_targets(cell, targets, fitted.expected)]
+    rows: list[Row] = []
+    for confidence, floors in zip(fitted.confidences.tolist(), fitted.floors, strict=True):
+        served = at_targets(cell, targets, partial(fitted.at_floor, floors=floors))
+        pairs = [
+            (item.target, item.outcome, usual)
+            for item, usual in zip(served, base, strict=True)
+            if item.outcome is not None and usual is not None
+        ]
+        if not pairs:
+            return []
+        usual_cost = sum(usual.cost_usd for _, _, usual in pairs)
+        figures = {
+            "mean_margin": float(np.mean([found.accuracy - target for target, found, _ in pairs])),
+            "floor_compliance": float(np.mean([found.accuracy >= target for target, found, _ in pairs])),
+            "extra_cost": sum(found.cost_usd for _, found, _ in pairs) / usual_cost - 1.0
+            if usual_cost > 0
+            else None,
+        }
+        rows += [
+            Row(
+                "confidence",
+                cell.data,
+                cell.seed,
+                router,
+                metric,
+                number(value),
+                f"{confidence:g}",
+                "certified",
+                n=cell.test.n_queries,
+            )
+            for metric, value in figures.items()
+        ]
     return rows
 
 

@@ -101,6 +101,21 @@ class Fitted:
             self.native_choices[upper], self.native_choices[lower], float(self.native_weight[place])
         )
 
+    def at_floor(self, target: float, floors: FloatArray) -> Served:
+        """Served at the last point of the sequence whose floor, one of `floors`, is at least `target`.
+
+        Raises
+        ------
+        InfeasibleTargetError
+            There is none.
+        """
+        point = int(np.searchsorted(-floors, -target, side="right")) - 1
+        if point < 0:
+            raise InfeasibleTargetError(f"{target:g} is above every floor.", best_certified=None)
+        upper, weight = int(self.target_map.upper[point]), float(self.target_map.weight_upper[point])
+        lower = upper if weight == 1.0 else upper + 1
+        return Served(self.test_choices[upper], self.test_choices[lower], weight)
+
     def certified(self, target: float) -> Served:
         """Served at `target` with its certificate.
 
