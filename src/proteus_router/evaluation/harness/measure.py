@@ -224,6 +224,7 @@ def promise_figures(cell: Cell, serve: Callable[[float], Served]) -> Iterator[Fi
     yield "within_5", float((np.abs(margin) <= 0.05).mean()), None
     if len(served) > 1 and np.ptp(targets) > 0 and np.ptp(accuracy) > 0:
         yield "target_accuracy_correlation", float(np.corrcoef(targets, accuracy)[0, 1]), None
+    yield "accuracy_range", float(np.ptp(accuracy)), None
     if costs[0] > 0:
         yield "cost_range", float(costs[-1] / costs[0]), None
 
