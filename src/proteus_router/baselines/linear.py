@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Literal
@@ -10,8 +10,7 @@ from typing import Literal
 import numpy as np
 
 from proteus_router.baselines.context import Context, Features
-from proteus_router.baselines.predicting import CrossFitted, cross_fit, model_means
-from proteus_router.training.heads.cost import fit_cost
+from proteus_router.baselines.predicting import CrossFitted, cost_head, cross_fit, mean_cost_head, model_means
 from proteus_router.training.heads.kernel import observation_patterns
 from proteus_router.types import FloatArray, Predictions
 
@@ -37,22 +36,26 @@ class Linear:
 
     loss: Literal["squared", "log"]
     costs: Literal["mean", "predicted"] = "mean"
-    penalties: tuple[float, ...] = (300.0, 1_000.0, 3_000.0, 10_000.0)
+    penalties: tuple[float, ...] = (300.0, 1_000.0, 3_000.0)
 
     def __call__(self, context: Context) -> CrossFitted:
-        tried = [cross_fit(context, partial(self._fit_rows, penalty)) for penalty in self.penalties]
         scores = context.train.scores
-        errors = [float(np.nanmean((fitted.out_of_fold.scores - scores) ** 2)) for fitted in tried]
-        return tried[int(np.argmin(errors))]
+        tried = [cross_fit(context, partial(self._fit_rows, penalty)) for penalty in self.penalties]
+        errors = [float(np.nanmean((out_of_fold - scores) ** 2)) for out_of_fold, _ in tried]
+        out_of_fold, score = tried[int(np.argmin(errors))]
+        own_costs, cost = (cost_head if self.costs == "predicted" else mean_cost_head)(context)
+
+        def predict(texts: Sequence[str]) -> Predictions:
+            features = context.features_of(texts)
+            return Predictions(score(features), cost(features))
+
+        return CrossFitted(Predictions(out_of_fold, own_costs), predict)
 
     def _fit_rows(
         self, penalty: float, features: Features, scores: FloatArray, costs_usd: FloatArray, seed: int
-    ) -> Callable[[Features], Predictions]:
-        fit = fit_ridge if self.loss == "squared" else fit_logistic
-        scorer = fit(features.dense, scores, penalty)
-        pricer = _predicted_costs if self.costs == "predicted" else _mean_costs
-        price = pricer(features.dense, costs_usd)
-        return lambda other: Predictions(np.clip(scorer(other.dense), 0.0, 1.0), price(other.dense))
+    ) -> Callable[[Features], FloatArray]:
+        score = (fit_ridge if self.loss == "squared" else fit_logistic)(features.dense, scores, penalty)
+        return lambda other: np.clip(score(other.dense), 0.0, 1.0)
 
 
 def fit_ridge(inputs: FloatArray, targets: FloatArray, penalty: float) -> Linearly:
@@ -98,13 +101,3 @@ def fit_logistic(inputs: FloatArray, targets: FloatArray, penalty: float) -> Lin
         return np.where(constant, mean, fitted)
 
     return predict
-
-
-def _mean_costs(inputs: FloatArray, costs_usd: FloatArray) -> Linearly:
-    means = model_means(costs_usd)
-    return lambda other: np.tile(means, (len(other), 1))
-
-
-def _predicted_costs(inputs: FloatArray, costs_usd: FloatArray) -> Linearly:
-    solution = fit_cost(inputs, costs_usd, np.arange(len(inputs)), alpha=10.0)
-    return lambda other: np.exp(other @ solution.weights + solution.intercept)

@@ -13,7 +13,8 @@ from proteus_router.baselines.base import RouterFit
 from proteus_router.baselines.context import Context, Features
 from proteus_router.routing.frontier import plugin_points
 from proteus_router.routing.points import PointPolicy
-from proteus_router.types import BoolArray, FloatArray, Predictions
+from proteus_router.training.heads.cost import CostSolution, fit_cost
+from proteus_router.types import BoolArray, FloatArray, IntArray, Predictions
 
 __all__ = [
     "BestPredicted",
@@ -21,8 +22,10 @@ __all__ = [
     "FitRows",
     "Learner",
     "PriceSweep",
+    "cost_head",
     "cross_fit",
     "fit_of_points",
+    "mean_cost_head",
     "model_means",
 ]
 
@@ -42,24 +45,49 @@ class Learner(Protocol):
 
 
 class FitRows(Protocol):
-    """Fits one predictor on given rows: features, scores and costs (n, k; NaN missing), seed."""
+    """Fits something on given rows: features, scores and costs (n, k; NaN missing), seed.
+
+    What comes back maps features (m) to an array (m, columns).
+    """
 
     def __call__(
         self, features: Features, scores: FloatArray, costs_usd: FloatArray, seed: int
-    ) -> Callable[[Features], Predictions]: ...
+    ) -> Callable[[Features], FloatArray]: ...
 
 
-def cross_fit(context: Context, fit_rows: FitRows) -> CrossFitted:
-    """Fit on the other folds for every fold of the cell, and once on all rows."""
+def cross_fit(context: Context, fit_rows: FitRows) -> tuple[FloatArray, Callable[[Features], FloatArray]]:
+    """(n, columns) for the training rows by fits without their fold, and a fit on all rows."""
     train, features = context.train, context.features
-    scores, costs = np.empty_like(train.scores), np.empty_like(train.costs_usd)
+    parts: list[tuple[IntArray, FloatArray]] = []
     for fold in range(int(context.folds.max()) + 1):
         held, kept = np.flatnonzero(context.folds == fold), np.flatnonzero(context.folds != fold)
         model = fit_rows(features.take(kept), train.scores[kept], train.costs_usd[kept], context.seed)
-        predicted = model(features.take(held))
-        scores[held], costs[held] = predicted.scores, predicted.costs_usd
-    final = fit_rows(features, train.scores, train.costs_usd, context.seed)
-    return CrossFitted(Predictions(scores, costs), lambda texts: final(context.features_of(texts)))
+        parts.append((held, model(features.take(held))))
+    out_of_fold = np.empty((train.n_queries, parts[0][1].shape[1]))
+    for held, values in parts:
+        out_of_fold[held] = values
+    return out_of_fold, fit_rows(features, train.scores, train.costs_usd, context.seed)
+
+
+def cost_head(context: Context) -> tuple[FloatArray, Callable[[Features], FloatArray]]:
+    """Predicted cost of the training rows (leave-group-out) and of other features: ridge on the log cost."""
+
+    def fit(_: Sequence[str]) -> CostSolution:
+        dense, costs = context.features.dense, context.train.costs_usd
+        return fit_cost(dense, costs, context.groups, context.heads_config.cost_alpha)
+
+    solution = context.remember("cost head", ("train",), fit)
+    return solution.oof, lambda other: np.exp(other.dense @ solution.weights + solution.intercept)
+
+
+def mean_cost_head(context: Context) -> tuple[FloatArray, Callable[[Features], FloatArray]]:
+    """Every model at its mean cost on the training rows."""
+    means = model_means(context.train.costs_usd)
+
+    def tiled(rows: int) -> FloatArray:
+        return np.tile(means, (rows, 1))
+
+    return tiled(context.train.n_queries), lambda other: tiled(len(other.dense))
 
 
 @dataclass(frozen=True)
