@@ -30,7 +30,7 @@ def _drift(time: FloatArray) -> FloatArray:
 
 
 def _cycle(time: FloatArray) -> FloatArray:
-    return 0.875 + 0.05 * np.sin(2.0 * np.pi * 4.0 * time)
+    return 0.875 + 0.05 * np.sin(2.0 * np.pi * 2.0 * time)
 
 
 def _peak(time: FloatArray) -> FloatArray:

@@ -25,8 +25,8 @@ class Grids:
         (12,) where cost is compared (`yardsticks.accuracy_levels` of the test rows): a range that every router is asked
         for, chosen by nobody. One level where the models hardly differ.
     response
-        (16,) where promise and outcome are compared: from the mean score of the model that is cheapest on the training
-        rows, below which no floor binds, to the best model's less half a point.
+        (16,) where promise and outcome are compared: from the lowest level, or the mean score of the cheapest model where
+        that is higher, below which no floor binds, to half a point under the best model; all by the training rows.
     stream
         (61,) the same range, finer, for targets that change with time.
     """
@@ -47,8 +47,8 @@ def grids_of(
     """The grids of a cell; `(n, k)` arrays with NaN where missing."""
     means, costs = np.nanmean(train_scores, axis=0), np.nanmean(train_costs, axis=0)
     cheapest = np.lexsort((-means, costs))[0]
-    low, high = float(means[cheapest]), float(means.max()) - 0.005
-    levels = accuracy_levels(test_scores)
+    own, levels = accuracy_levels(train_scores), accuracy_levels(test_scores)
+    low, high = max(float(means[cheapest]), float(own[0])), float(own[-1])
     return Grids(
         levels=_between(float(levels[0]), float(levels[-1]), n_levels),
         response=_between(low, high, N_RESPONSE),

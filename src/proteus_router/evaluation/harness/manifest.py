@@ -118,7 +118,7 @@ def _data_entry(data: BenchData) -> dict[str, Any]:
 
 def _origin(data: BenchData) -> str:
     if data.table.simulated:
-        return "simulated: made-up models answer made-up queries, and every expected score is known."
+        return "made-up models answer made-up queries; no figure is one of a real model."
     return "scores and costs as the data set gives them."
 
 

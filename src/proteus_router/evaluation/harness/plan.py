@@ -12,10 +12,12 @@ from pathlib import Path
 import proteus_router
 from proteus_router.evaluation.harness.datasets import BenchData
 
-__all__ = ["EXPERIMENTS", "Plan", "Step", "cell_folder", "code_fingerprint"]
+__all__ = ["ALONE", "EXPERIMENTS", "Plan", "Step", "cell_folder", "code_fingerprint"]
 
 EXPERIMENTS = ("leak", "pool", "budget", "shift", "latency")
 """Experiments with fits of their own; the others read what the routers left."""
+ALONE = ("latency",)
+"""Steps that measure time: they wait until nothing else runs."""
 
 _NOT_PART_OF_A_FIT = {"evaluation/report", "serving", "cli"}
 
@@ -61,10 +63,14 @@ class Plan:
         lists = {name: tuple(value) for name, value in values.items() if isinstance(value, list)}
         return cls(**(values | lists | {"output": Path(values["output"])}))
 
-    def steps(self, seed: int) -> list[Step]:
-        """What is to be done in a cell of that seed, in order."""
-        routers = [Step("router", name) for name in self.routers]
-        return routers + [Step("experiment", name) for name in self.experiments if seed in self._seeds(name)]
+    def steps(self, seed: int, *, alone: bool | None = None) -> list[Step]:
+        """What is to be done in a cell of that seed, in order.
+
+        ``alone`` picks the steps that must run with nothing beside them, or the others; None: all.
+        """
+        steps = [Step("router", name) for name in self.routers]
+        steps += [Step("experiment", name) for name in self.experiments if seed in self._seeds(name)]
+        return [step for step in steps if alone is None or (step.name in ALONE) == alone]
 
     def _seeds(self, experiment: str) -> tuple[int, ...]:
         """Experiments that fit heads again run on fewer seeds."""

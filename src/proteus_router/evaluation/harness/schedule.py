@@ -15,7 +15,7 @@ from pathlib import Path
 
 from proteus_router.evaluation.harness.clock import Clock
 from proteus_router.evaluation.harness.datasets import BenchData
-from proteus_router.evaluation.harness.plan import Plan, Step, cell_folder
+from proteus_router.evaluation.harness.plan import ALONE, Plan, Step, cell_folder
 from proteus_router.evaluation.harness.worker import is_done
 
 __all__ = ["run_plan"]
@@ -79,9 +79,18 @@ def run_plan(plan: Plan, data_sets: list[BenchData], *, jobs: int, say: Say) -> 
     plan.save(plan_file)
     # Long cells first, so that no process waits at the end for one that began last.
     order = sorted(pending, key=lambda cell: (-rows[cell[0]], cell[1]))
+    for alone in (False, True):
+        cells = [
+            cell for cell in order if any((step.name in ALONE) == alone for step in pending.get(cell, ()))
+        ]
+        _run_cells(run, plan_file, cells, jobs=1 if alone else jobs, alone=alone)
+    return run.failures
+
+
+def _run_cells(run: _Run, plan_file: Path, cells: list[tuple[str, int]], *, jobs: int, alone: bool) -> None:
     with ThreadPoolExecutor(jobs) as pool:
         try:
-            for _ in pool.map(lambda cell: _watch(run, plan_file, *cell), order):
+            for _ in pool.map(lambda cell: _watch(run, plan_file, *cell, alone=alone), cells):
                 pass
         except BaseException:  # interrupted: the workers must not go on alone
             with run.lock:
@@ -89,10 +98,9 @@ def run_plan(plan: Plan, data_sets: list[BenchData], *, jobs: int, say: Say) -> 
                 for worker in run.workers:
                     worker.terminate()
             raise
-    return run.failures
 
 
-def _watch(run: _Run, plan_file: Path, spec: str, seed: int) -> None:
+def _watch(run: _Run, plan_file: Path, spec: str, seed: int, *, alone: bool) -> None:
     """Start the worker of one cell and follow it to its end."""
     one_thread = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
     command = [
@@ -102,6 +110,7 @@ def _watch(run: _Run, plan_file: Path, spec: str, seed: int) -> None:
         str(plan_file),
         spec,
         str(seed),
+        *(["alone"] if alone else []),
     ]
     log = run.plan.work / "logs" / f"{hashlib.sha256(spec.encode()).hexdigest()[:8]}-seed{seed}.log"
     log.parent.mkdir(parents=True, exist_ok=True)

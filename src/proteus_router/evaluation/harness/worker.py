@@ -1,4 +1,4 @@
-"""One cell in a process of its own: ``python -m proteus_router.evaluation.harness.worker PLAN SPEC SEED``.
+"""One cell in a process of its own: ``python -m proteus_router.evaluation.harness.worker PLAN SPEC SEED [alone]``.
 
 Prints one JSON object a line: ``{"data", "n_train"}`` at the start, ``{"step", "state", "reason", "seconds"}`` when a
 step ends.
@@ -34,14 +34,14 @@ __all__ = ["is_done", "main", "run_cell"]
 def main(arguments: list[str]) -> None:
     threading.Thread(target=_end_with_parent, daemon=True).start()
     plan = Plan.load(Path(arguments[0]))
-    run_cell(plan, arguments[1], int(arguments[2]))
+    run_cell(plan, arguments[1], int(arguments[2]), alone=arguments[3:] == ["alone"])
 
 
-def run_cell(plan: Plan, spec: str, seed: int) -> None:
-    """Do the steps of one cell that are not done."""
+def run_cell(plan: Plan, spec: str, seed: int, *, alone: bool = False) -> None:
+    """Do the steps of one cell that are not done: those that run beside others, or those that run alone."""
     data = load_data(spec, limit=plan.limit)
     folder = cell_folder(plan, data, seed)
-    todo = [step for step in plan.steps(seed) if not is_done(step, folder)]
+    todo = [step for step in plan.steps(seed, alone=alone) if not is_done(step, folder)]
     if not todo:
         return
     cell = make_cell(data, seed)

@@ -60,7 +60,7 @@ def ratio_figure(analysis: Analysis, data: str, folder: Path) -> Figure | None:
                 "oracle", (bound, len(lines) - 0.45), xytext=(8, -4), textcoords="offset points", fontsize=9.5
             )
         axes.set_ylim(-0.6, len(lines) - 0.2)
-        axes.set_xlabel("cost / static mix of fixed models, at equal accuracy (lower is better)")
+        axes.set_xlabel("cost / static mix, at equal accuracy")
         axes.set_title(data)
         path = save(figure, folder / f"ratio-{data}")
     return Figure(

@@ -163,7 +163,9 @@ def leak_story(analysis: Analysis) -> Paragraph | None:
     if weights:
         low, high = min(weights), max(weights)
         needed = f"{low:g}" if low == high else f"{low:g} to {high:g}"
-        text += f" Realised scores mixed into honest predictions with a weight of {needed} pass the paper's mark."
+        text += (
+            f" Realised scores mixed into honest predictions with a weight of {needed} pass the paper's mark."
+        )
     return Paragraph(text)
 
 
@@ -333,8 +335,8 @@ def latency_table(analysis: Analysis) -> Table | None:
         caption="Time of a whole decision, ms a query (the paper's Table 3)",
         columns=("data, batch size", "p50", "p95", "p99", "queries / s"),
         rows=tuple(rows),
-        note="`Router.route_batch` from text to decision with the lexical encoder, one thread, while other cells of the "
-        "benchmark may use the other cores. Longer texts take longer.",
+        note="`Router.route_batch` from text to decision with the lexical encoder, one thread, nothing else of the "
+        "benchmark running. Longer texts take longer.",
     )
 
 

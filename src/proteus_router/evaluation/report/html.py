@@ -53,8 +53,15 @@ figure img { width: 100%; height: auto; display: block; }
 @media (max-width: 600px) {
   body { font-size: 15px; }
   main { padding: 1rem .75rem 3rem; }
-  th, td { padding: .3rem .4rem; }
-  td:first-child { min-width: 6.5rem; }
+  thead { display: none; }  /* a row becomes its name and, under it, label and figure in pairs */
+  table, tbody { display: block; }
+  tr { display: block; padding: .4rem .6rem; border-bottom: 1px solid var(--line); }
+  tr:last-child { border-bottom: 0; }
+  td { display: inline-block; padding: 0 .8rem .1rem 0; border: 0; text-align: left; white-space: normal; }
+  td:first-child { display: block; position: static; font-weight: 600; background: none; }
+  tr.strong { background: var(--ours); }
+  td::before { content: attr(data-label) " "; color: var(--soft); font-weight: 400; font-size: .92em; }
+  td:first-child::before { content: none; }
 }
 @media print { .scroll { overflow: visible; } h2 { break-after: avoid; } figure, .table { break-inside: avoid; } }
 """
@@ -102,7 +109,11 @@ def _table(table: Table) -> str:
     lines = []
     for number, row in enumerate(table.rows):
         kind = ' class="strong"' if number in table.strong else ""
-        lines.append(f"<tr{kind}>" + "".join(f"<td>{_inline(cell)}</td>" for cell in row) + "</tr>")
+        cells = (
+            f'<td data-label="{html.escape(name)}">{_inline(cell)}</td>'
+            for name, cell in zip(table.columns, row, strict=True)
+        )
+        lines.append(f"<tr{kind}>{''.join(cells)}</tr>")
     caption = f"<b>{_inline(table.caption)}</b>" if table.caption else ""
     note = f'<p class="note">{_inline(table.note)}</p>' if table.note else ""
     return (

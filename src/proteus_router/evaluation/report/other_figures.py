@@ -261,13 +261,13 @@ def leak_figure(analysis: Analysis, data: str, folder: Path) -> Figure | None:
             color="#a34400",
         )
         axes.set_ylim(-0.6, len(bars) - 0.15)
-        axes.set_xlabel("0: best single model, 1: oracle; at a tenth of the best model's cost")
+        axes.set_xlabel("0: best single model, 1: oracle")
         axes.set_title(data)
         path = save(figure, folder / f"leak-{data}")
     return Figure(
         path,
-        f"{data}: accuracy of the same plug-in with four sources of p, as a share of the way from the best single model to "
-        "the oracle. The dashed line is where the paper's 90.1% on RouterBench lies on that scale.",
+        f"{data}: the same plug-in with each source of p, at a tenth of the best model's cost: its accuracy as a share of "
+        "the way from the best single model to the oracle. Dashed: where the paper's 90.1% on RouterBench stands.",
         f"Bars of the share of the oracle gap reached with leaked and honest predictions on {data}.",
     )
 

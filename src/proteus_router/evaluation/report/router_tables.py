@@ -21,6 +21,10 @@ from proteus_router.evaluation.report.numbers import (
 __all__ = ["ablation_table", "cost_table", "paper_table", "promise_table"]
 
 
+_SHORTEST_MS = 0.05
+"""A router that takes less does nothing, and a division by its time says nothing."""
+
+
 def _main(analysis: Analysis, data: str, router: str, metric: str, guarantee: str = "expected") -> Results:
     return analysis.results.where(
         experiment="main", data=data, router=router, metric=metric, guarantee=guarantee
@@ -122,8 +126,8 @@ def paper_table(analysis: Analysis, data: str) -> Table:
         columns=("router", "accuracy, %", "USD / 1K", "router ms", "RE", "RPI*"),
         rows=tuple(rows),
         strong=_strong(entries, analysis),
-        note="Routers that take targets: mean over 16 targets from the cheapest model's accuracy to the best "
-        "model's. ms: one query, one thread, median. RE: points above random choice a ms. RPI*: with the time factor "
+        note="Routers that take targets: mean over 16 targets up to half a point under the best "
+        "model. ms: one query, one thread, median. RE: points above random choice a ms. RPI*: with the time factor "
         "set to 1, since the models' latency is not known. Neither says at which accuracy: compare by REQ.",
     )
 
@@ -242,7 +246,7 @@ def _relative_cost(analysis: Analysis, data: str, router: str, ours: str) -> flo
 
 
 def _efficiency(accuracy: float | None, chance: float | None, latency_ms: float | None) -> float | None:
-    if accuracy is None or chance is None or not latency_ms:
+    if accuracy is None or chance is None or latency_ms is None or latency_ms < _SHORTEST_MS:
         return None
     return (accuracy - chance) * 100.0 / latency_ms
 

@@ -165,6 +165,5 @@ def tier_table(analysis: Analysis, data: str) -> Table | None:
         caption=f"{data}: service tiers of {analysis.title(analysis.ours)}",
         columns=("tier", "targets", "accuracy (margin, points)", "USD / 1K", "cells"),
         rows=tuple(rows),
-        note="Tiers are thirds of the range that binds: from the cheapest model's accuracy to half a point under the "
-        "best's.",
+        note="Tiers are thirds of the range of targets, which ends half a point under the best model.",
     )
