@@ -104,14 +104,14 @@ def of_heads(heads: FittedHeads) -> CrossFitted:
 
 def own_heads_plugin() -> PriceSweep:
     """The plain plug-in given our own heads: the one baseline ours may tie with."""
-    return PriceSweep("plugin-own-heads", OwnHeads(), n_prices=PolicyConfig().n_settings)
+    return PriceSweep("plugin-own-heads", OwnHeads())
 
 
 @dataclass(frozen=True)
 class WithoutConvexification:
     """Our plug-in, but a target is served by one point: the cheapest estimated to reach it, no coin."""
 
-    name: str = "proteus-no-convexification"
+    name: str = "no-convexification"
 
     def fit(self, context: Context) -> RouterFit:
         fit = own_heads_plugin().fit(context)

@@ -96,7 +96,7 @@ class PriceSweep:
 
     name: str
     learner: Learner
-    n_prices: int = 150
+    n_prices: int = 300
 
     def fit(self, context: Context) -> RouterFit:
         started = time.perf_counter()
