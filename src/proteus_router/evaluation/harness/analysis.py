@@ -54,7 +54,7 @@ class Analysis:
     shown
         Data set -> its cell at the first seed and the routers fitted there, for figures.
     versus
-        (data set, router) -> ours minus theirs in cost ratio, paired.
+        (data set, router, way) -> ours minus theirs in cost ratio, paired; the way is expected or native.
     skipped
         (data set, router) -> why it was left out.
     """
@@ -65,7 +65,7 @@ class Analysis:
     ours: str | None
     results: Results
     shown: dict[str, tuple[Cell, dict[str, Fitted]]] = field(default_factory=dict)
-    versus: dict[tuple[str, str], Interval] = field(default_factory=dict)
+    versus: dict[tuple[str, str, str], Interval] = field(default_factory=dict)
     tolerance: dict[tuple[str, str], list[Tolerance]] = field(default_factory=dict)
     skipped: dict[tuple[str, str], str] = field(default_factory=dict)
 
@@ -95,8 +95,8 @@ def _of_data(plan: Plan, data: BenchData, found: Analysis) -> list[Row]:
     resamples = _QUICK_RESAMPLES if plan.quick else _RESAMPLES
     multiplicity = draw_multiplicity(int(data.groups.max()) + 1, resamples, seed=0)
     rows: list[Row] = []
-    theirs: dict[str, list[Ratios]] = {}
-    ours: dict[str, list[Ratios]] = {}
+    theirs: dict[tuple[str, str], list[Ratios]] = {}
+    ours: dict[tuple[str, str], list[Ratios]] = {}
     kept: dict[str, list[tuple[Cell, Fitted]]] = {}
     for seed in plan.seeds:
         folder = cell_folder(plan, data, seed)
@@ -118,16 +118,16 @@ def _of_data(plan: Plan, data: BenchData, found: Analysis) -> list[Row]:
             rows += read_rows(Step("experiment", experiment).file(folder)) or []
         if seed == plan.seeds[0]:
             found.shown[data.name] = (cell, routers)
-        for name, (left, right) in _paired(cell, routers, found.ours, multiplicity).items():
-            ours.setdefault(name, []).append(left)
-            theirs.setdefault(name, []).append(right)
+        for key, (left, right) in _paired(cell, routers, found.ours, multiplicity).items():
+            ours.setdefault(key, []).append(left)
+            theirs.setdefault(key, []).append(right)
         for name, fitted in routers.items():
             if REGISTRY[name].kind != "ablation":
                 kept.setdefault(name, []).append((cell, fitted))
-    for name, values in theirs.items():
-        interval = compare(ours[name], values)
+    for (name, way), values in theirs.items():
+        interval = compare(ours[name, way], values)
         if interval is not None:
-            found.versus[data.name, name] = interval
+            found.versus[data.name, name, way] = interval
     for name, cells in kept.items():
         noise = tolerance_noise(cells, TOLERANCES, multiplicity)
         found.tolerance[data.name, name] = [Tolerance(size, *values) for size, values in noise.items()]
@@ -135,12 +135,9 @@ def _of_data(plan: Plan, data: BenchData, found: Analysis) -> list[Row]:
 
 
 def _paired(
-    cell: Cell,
-    routers: dict[str, Fitted],
-    ours: str | None,
-    multiplicity: FloatArray,
-) -> dict[str, tuple[Ratios, Ratios]]:
-    """Name -> cost ratio of ours and of theirs at what both were asked for, on every resample.
+    cell: Cell, routers: dict[str, Fitted], ours: str | None, multiplicity: FloatArray
+) -> dict[tuple[str, str], tuple[Ratios, Ratios]]:
+    """(name, way) -> cost ratio of ours and of theirs at what both were asked for, on every resample.
 
     A router with one setting can't be asked for anything: it is held against ours at that setting's own accuracy, as
     estimated in training.
@@ -150,21 +147,24 @@ def _paired(
     levels = cell.grids.levels.tolist()
     own = routers[ours]
     asked: dict[str, list[Served]] = {"ours": [own.expected(level) for level in levels]}
+    pairs: dict[tuple[str, str], tuple[str, str]] = {}
     for name, fitted in routers.items():
+        if name == ours:
+            continue
         estimates = fitted.target_map.vertex_accuracy
-        if estimates.size > 1 or fitted.is_native:
-            serve = fitted.native if fitted.is_native else fitted.expected
-            asked[name] = [serve(level) for level in levels]
+        if estimates.size > 1:
+            asked[name] = [fitted.expected(level) for level in levels]
+            pairs[name, "expected"] = ("ours", name)
         else:
             point = float(np.clip(estimates[0], 1e-4, 1 - 1e-4))
             asked[name] = [fitted.expected(point)]
             asked[f"ours at {name}"] = [own.expected(point)]
+            pairs[name, "expected"] = (f"ours at {name}", name)
+        if fitted.is_native:
+            asked[f"{name} by itself"] = [fitted.native(level) for level in levels]
+            pairs[name, "native"] = ("ours", f"{name} by itself")
     ratios = ratios_of_cell(cell, asked, multiplicity)
-    return {
-        name: (ratios.get(f"ours at {name}", ratios["ours"]), ratios[name])
-        for name in routers
-        if name != ours
-    }
+    return {key: (ratios[left], ratios[right]) for key, (left, right) in pairs.items()}
 
 
 def _compared_in_streams(plan: Plan, routers: dict[str, Fitted]) -> list[str]:

@@ -31,6 +31,7 @@ class _Run:
     say: Say
     clock: Clock
     pending: dict[tuple[str, int], list[Step]]
+    folders: dict[tuple[str, int], Path]
     rows: dict[str, int]
     total: int
     failures: list[str] = field(default_factory=list)
@@ -64,15 +65,17 @@ def run_plan(plan: Plan, data_sets: list[BenchData], *, jobs: int, say: Say) -> 
     What failed, one line each; the rest is done all the same.
     """
     pending: dict[tuple[str, int], list[Step]] = {}
+    folders: dict[tuple[str, int], Path] = {}
     for data in data_sets:
         for seed in plan.seeds:
             folder = cell_folder(plan, data, seed)
+            folders[data.spec, seed] = folder
             steps = [step for step in plan.steps(seed) if not is_done(step, folder)]
             if steps:
                 pending[data.spec, seed] = steps
     rows = {data.spec: round(data.table.n_queries * (1.0 - data.test_share)) for data in data_sets}
     total = len(data_sets) * sum(len(plan.steps(seed)) for seed in plan.seeds)
-    run = _Run(plan, say, Clock(jobs), pending, rows, total)
+    run = _Run(plan, say, Clock(jobs), pending, folders, rows, total)
     if run.left < total:
         say(f"{total - run.left} of {total} steps are done already")
     plan_file = plan.work / "plan.json"
@@ -110,6 +113,7 @@ def _watch(run: _Run, plan_file: Path, spec: str, seed: int, *, alone: bool) -> 
         str(plan_file),
         spec,
         str(seed),
+        str(run.folders[spec, seed]),
         *(["alone"] if alone else []),
     ]
     log = run.plan.work / "logs" / f"{hashlib.sha256(spec.encode()).hexdigest()[:8]}-seed{seed}.log"

@@ -1,4 +1,4 @@
-"""One cell in a process of its own: ``python -m proteus_router.evaluation.harness.worker PLAN SPEC SEED [alone]``.
+"""One cell in a process of its own: ``python -m proteus_router.evaluation.harness.worker PLAN SPEC SEED FOLDER [alone]``.
 
 Prints one JSON object a line: ``{"data", "n_train"}`` at the start, ``{"step", "state", "reason", "seconds"}`` when a
 step ends.
@@ -23,7 +23,7 @@ from proteus_router.evaluation.experiments import run_experiment
 from proteus_router.evaluation.harness.cells import Cell, make_cell
 from proteus_router.evaluation.harness.datasets import load_data
 from proteus_router.evaluation.harness.fitting import fit_record
-from proteus_router.evaluation.harness.plan import Plan, Step, cell_folder
+from proteus_router.evaluation.harness.plan import Plan, Step
 from proteus_router.evaluation.harness.records import RouterRecord, load_record, save_record
 from proteus_router.evaluation.harness.results import read_rows, write_rows
 from proteus_router.training.stages import FolderStages
@@ -34,13 +34,18 @@ __all__ = ["is_done", "main", "run_cell"]
 def main(arguments: list[str]) -> None:
     threading.Thread(target=_end_with_parent, daemon=True).start()
     plan = Plan.load(Path(arguments[0]))
-    run_cell(plan, arguments[1], int(arguments[2]), alone=arguments[3:] == ["alone"])
+    run_cell(plan, arguments[1], int(arguments[2]), Path(arguments[3]), alone=arguments[4:] == ["alone"])
 
 
-def run_cell(plan: Plan, spec: str, seed: int, *, alone: bool = False) -> None:
-    """Do the steps of one cell that are not done: those that run beside others, or those that run alone."""
+def run_cell(plan: Plan, spec: str, seed: int, folder: Path, *, alone: bool = False) -> None:
+    """Do the steps of one cell that are not done: those that run beside others, or those that run alone.
+
+    Parameters
+    ----------
+    folder
+        Where the cell's pieces lie, as the parent reckoned it: sources that change during a run must not part them.
+    """
     data = load_data(spec, limit=plan.limit)
-    folder = cell_folder(plan, data, seed)
     todo = [step for step in plan.steps(seed, alone=alone) if not is_done(step, folder)]
     if not todo:
         return

@@ -19,6 +19,10 @@ from proteus_router.evaluation.report.numbers import (
 __all__ = ["Standing", "headline", "headline_table", "standings"]
 
 
+TIE = "plugin-own-heads"
+"""The plug-in given our own heads: what ours comes down to where training a policy does not pay."""
+
+
 @dataclass(frozen=True)
 class Standing:
     """Ours on one data set against the best of the others."""
@@ -47,12 +51,12 @@ def standings(analysis: Analysis) -> list[Standing]:
         rivals = [
             (ratio, entry.name)
             for entry in analysis.entries
-            if entry.kind == "baseline" and entry.knob
+            if entry.kind == "baseline" and entry.knob and entry.name != TIE
             for ratio in [_ratio(analysis, data, entry.name)]
             if ratio is not None
         ]
         ratio, name = min(rivals, default=(None, None))
-        interval = None if name is None else analysis.versus.get((data, name))
+        interval = None if name is None else analysis.versus.get((data, name, "expected"))
         found.append(Standing(data, ours, name, ratio, interval))
     return found
 

@@ -59,20 +59,26 @@ def cost_table(analysis: Analysis, data: str) -> Table:
     entries = _shown(analysis, data, ablations=False)
     rows = []
     for entry in entries:
-        ratio = mean_and_error(_main(analysis, data, entry.name, "req"))[0]
-        closed = None
-        if ratio is not None and bound is not None and bound < 1.0 and entry.knob:
-            closed = (1.0 - ratio) / (1.0 - bound)
-        rows.append(
-            (
-                entry.title,
-                plus_minus(_main(analysis, data, entry.name, "req")),
-                plus_minus(_main(analysis, data, entry.name, "req_binding")),
-                plain(mean_and_error(_main(analysis, data, entry.name, "hind"))[0]),
-                percent(closed),
-                DASH if entry.name == analysis.ours else difference(analysis.versus.get((data, entry.name))),
+        ways = [("expected", entry.title)]
+        if entry.name in analysis.shown[data][1] and analysis.shown[data][1][entry.name].is_native:
+            ways = [("native", f"{entry.title}, its own mapping"), ("expected", f"{entry.title}, calibrated")]
+        for way, title in ways:
+            ratio = mean_and_error(_main(analysis, data, entry.name, "req", way))[0]
+            closed = None
+            if ratio is not None and bound is not None and bound < 1.0 and entry.knob:
+                closed = (1.0 - ratio) / (1.0 - bound)
+            hind = mean_and_error(_main(analysis, data, entry.name, "hind"))[0]
+            against = analysis.versus.get((data, entry.name, way))
+            rows.append(
+                (
+                    title,
+                    plus_minus(_main(analysis, data, entry.name, "req", way)),
+                    plus_minus(_main(analysis, data, entry.name, "req_binding", way)),
+                    plain(hind) if way == "expected" else DASH,
+                    percent(closed),
+                    DASH if entry.name == analysis.ours else difference(against),
+                )
             )
-        )
     rows.append(
         ("oracle (labels known)", plain(bound), DASH, plain(bound), percent(1.0 if bound else None), DASH)
     )
@@ -215,15 +221,17 @@ def _ablation(
     base_accuracy: float | None,
     base_cost: float | None,
 ) -> tuple[str, ...]:
-    accuracy, _ = mean_and_error(_main(analysis, data, router, "mean_accuracy"))
-    cost, _ = mean_and_error(_main(analysis, data, router, "mean_cost_usd"))
-    gap, _ = mean_and_error(_main(analysis, data, router, "gap"))
+    fitted = analysis.shown[data][1].get(router)
+    way = "native" if fitted is not None and fitted.is_native else "expected"
+    accuracy, _ = mean_and_error(_main(analysis, data, router, "mean_accuracy", way))
+    cost, _ = mean_and_error(_main(analysis, data, router, "mean_cost_usd", way))
+    gap, _ = mean_and_error(_main(analysis, data, router, "gap", way))
     moved = None if accuracy is None or base_accuracy is None else (accuracy - base_accuracy) * 100
     dearer = None if cost is None or not base_cost else cost / base_cost - 1.0
     return (
         title,
-        plus_minus(_main(analysis, data, router, "req")),
-        difference(analysis.versus.get((data, router))),
+        plus_minus(_main(analysis, data, router, "req", way)),
+        difference(analysis.versus.get((data, router, way))),
         plain(mean_and_error(_main(analysis, data, router, "hind"))[0]),
         DASH if moved is None else f"{moved:+.2f}",
         DASH if dearer is None else f"{dearer * 100:+.0f}%",
