@@ -16,7 +16,7 @@ from proteus_router.types import IntArray, Predictions
 
 __all__ = ["compared", "fit_and_measure", "observed_everywhere", "part_of", "random_rows"]
 
-_RIVALS = ("plugin-ridge", "plug-in", "knn-tuned", "knn")
+_RIVALS = ("plugin-ridge", "knn")
 """Beside ours: cheap to fit, and what most people would try."""
 
 

@@ -25,10 +25,12 @@ from proteus_router.evaluation.harness.records import Fitted, Served, load_recor
 from proteus_router.evaluation.harness.results import Results, Row, read_rows
 from proteus_router.types import FloatArray
 
-__all__ = ["Analysis", "Tolerance", "analyse", "our_router"]
+__all__ = ["Analysis", "Tolerance", "analyse", "is_ablation", "our_router"]
 
 _RESAMPLES, _QUICK_RESAMPLES = 1_000, 300
 TOLERANCES = (0.02, 0.05)
+PAPER = "paper"
+"""The published configuration; other entries of its kind are its ablations."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +80,12 @@ def our_router(routers: tuple[str, ...]) -> str | None:
     return next((name for name in routers if REGISTRY[name].kind == "ours"), None)
 
 
+def is_ablation(router: str) -> bool:
+    """One part of ours, or of the published configuration, changed."""
+    kind = REGISTRY[router].kind
+    return kind == "ablation" or (kind == "paper" and router != PAPER)
+
+
 def analyse(plan: Plan, data_sets: list[BenchData], *, say: Callable[[str], None]) -> Analysis:
     """Measure every record, compare ours with every router, collect what the experiments found."""
     rows: list[Row] = []
@@ -103,7 +111,7 @@ def _of_data(plan: Plan, data: BenchData, found: Analysis) -> list[Row]:
         cell = make_cell(data, seed)
         rows += measure_oracle(cell)
         routers: dict[str, Fitted] = {}
-        for name in plan.routers:
+        for name in (step.name for step in plan.steps(seed) if step.kind == "router"):
             record = load_record(Step("router", name).file(folder))
             if record is None:
                 found.skipped[data.name, name] = "not fitted"
@@ -122,7 +130,7 @@ def _of_data(plan: Plan, data: BenchData, found: Analysis) -> list[Row]:
             ours.setdefault(key, []).append(left)
             theirs.setdefault(key, []).append(right)
         for name, fitted in routers.items():
-            if REGISTRY[name].kind != "ablation":
+            if not is_ablation(name):
                 kept.setdefault(name, []).append((cell, fitted))
     for (name, way), values in theirs.items():
         interval = compare(ours[name, way], values)
@@ -172,6 +180,5 @@ def _compared_in_streams(plan: Plan, routers: dict[str, Fitted]) -> list[str]:
     return [
         name
         for name, fitted in routers.items()
-        if REGISTRY[name].kind != "ablation"
-        and (fitted.target_map.vertex_accuracy.size > 1 or fitted.is_native)
+        if not is_ablation(name) and (fitted.target_map.vertex_accuracy.size > 1 or fitted.is_native)
     ]

@@ -10,6 +10,7 @@ from functools import cache
 from pathlib import Path
 
 import proteus_router
+from proteus_router.baselines.registry import REGISTRY
 from proteus_router.evaluation.harness.datasets import BenchData
 
 __all__ = ["ALONE", "EXPERIMENTS", "Plan", "Step", "cell_folder", "code_fingerprint"]
@@ -81,7 +82,8 @@ class Plan:
 
         ``alone`` picks the steps that must run with nothing beside them, or the others; None: all.
         """
-        steps = [Step("router", name) for name in self.routers]
+        place = self.seeds.index(seed)
+        steps = [Step("router", name) for name in self.routers if place < _most_seeds(name)]
         steps += [Step("experiment", name) for name in self.experiments if seed in self._seeds(name)]
         return [step for step in steps if alone is None or (step.name in ALONE) == alone]
 
@@ -89,6 +91,11 @@ class Plan:
         """Experiments that fit heads again run on fewer seeds."""
         many = {"pool": len(self.seeds), "latency": 1}
         return self.seeds[: many.get(experiment, 2 if self.quick else 3)]
+
+
+def _most_seeds(router: str) -> float:
+    limit = REGISTRY[router].max_seeds
+    return float("inf") if limit is None else limit
 
 
 @dataclass(frozen=True, slots=True)

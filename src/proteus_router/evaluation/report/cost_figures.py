@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from proteus_router.baselines.static import oracle
-from proteus_router.evaluation.harness.analysis import Analysis
+from proteus_router.evaluation.harness.analysis import Analysis, is_ablation
 from proteus_router.evaluation.report.document import Figure
 from proteus_router.evaluation.report.numbers import highlights, mean_and_error
 from proteus_router.evaluation.report.style import INK, canvas, look_of, percent_axis, save, usd_axis
@@ -20,7 +20,7 @@ def ratio_figure(analysis: Analysis, data: str, folder: Path) -> Figure | None:
     """Cost ratio of every router that can be asked for an accuracy, cheapest on top."""
     lines = []
     for entry in analysis.entries:
-        if entry.kind == "ablation" or not entry.knob:
+        if is_ablation(entry.name) or not entry.knob:
             continue
         mean, error = mean_and_error(
             analysis.results.where(

@@ -9,18 +9,16 @@ from proteus_router.evaluation.harness.compare import Interval
 from proteus_router.evaluation.report.document import Paragraph, Table
 from proteus_router.evaluation.report.numbers import (
     DASH,
+    TIE,
     difference,
     mean_and_error,
     percent,
     plain,
     plus_minus,
+    requested_ratio,
 )
 
 __all__ = ["Standing", "headline", "headline_table", "standings"]
-
-
-TIE = "plugin-own-heads"
-"""The plug-in given our own heads: what ours comes down to where training a policy does not pay."""
 
 
 @dataclass(frozen=True)
@@ -47,12 +45,12 @@ def standings(analysis: Analysis) -> list[Standing]:
     """One a data set; the rival is the baseline of others with the lowest cost ratio."""
     found = []
     for data in (item.name for item in analysis.data_sets):
-        ours = _ratio(analysis, data, analysis.ours)
+        ours = requested_ratio(analysis, data, analysis.ours)
         rivals = [
             (ratio, entry.name)
             for entry in analysis.entries
             if entry.kind == "baseline" and entry.knob and entry.name != TIE
-            for ratio in [_ratio(analysis, data, entry.name)]
+            for ratio in [requested_ratio(analysis, data, entry.name)]
             if ratio is not None
         ]
         ratio, name = min(rivals, default=(None, None))
@@ -136,16 +134,6 @@ def _note(analysis: Analysis) -> str:
         f"{_counted(seeds, 'seed')}; ± standard error over seeds, whose rows overlap. Certified floors missed: share of "
         f"certified targets whose held-out accuracy is significantly below (one-sided 5%); {allowed} allowed."
     )
-
-
-def _ratio(analysis: Analysis, data: str, router: str | None) -> float | None:
-    if router is None:
-        return None
-    return mean_and_error(
-        analysis.results.where(
-            experiment="main", data=data, router=router, metric="req", guarantee="expected"
-        )
-    )[0]
 
 
 def _counted(count: int, noun: str) -> str:

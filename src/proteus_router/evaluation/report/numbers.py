@@ -8,9 +8,22 @@ from proteus_router.evaluation.harness.analysis import Analysis
 from proteus_router.evaluation.harness.compare import Interval
 from proteus_router.evaluation.harness.results import Results
 
-__all__ = ["DASH", "difference", "highlights", "mean_and_error", "percent", "plain", "plus_minus", "usd"]
+__all__ = [
+    "DASH",
+    "TIE",
+    "difference",
+    "highlights",
+    "mean_and_error",
+    "percent",
+    "plain",
+    "plus_minus",
+    "requested_ratio",
+    "usd",
+]
 
 DASH = "–"
+TIE = "plugin-own-heads"
+"""The plug-in given our own heads: what ours comes down to where training a policy does not pay."""
 _MOST_LINES = 6
 
 
@@ -61,25 +74,35 @@ def difference(interval: Interval | None, digits: int = 3) -> str:
 
 
 def highlights(analysis: Analysis) -> list[str]:
-    """Routers drawn as lines: ours, the static mix, and the baselines that cost least over all data sets."""
-    baselines = []
+    """Routers drawn as lines: ours, the static mix, the plain plug-in, and the others that cost least over all data.
+
+    The plug-in on our own heads is left to the tables: its line would lie on ours.
+    """
+    ranked = []
     for entry in analysis.entries:
-        if entry.kind not in ("baseline", "paper") or not entry.knob or entry.name == "static-mix":
+        if entry.kind != "baseline" or not entry.knob or entry.name in ("static-mix", TIE):
             continue
         ratios = [
             mean
-            for data in analysis.results.distinct("data")
-            for mean, _ in [
-                mean_and_error(
-                    analysis.results.where(
-                        experiment="main", data=data, router=entry.name, metric="req", guarantee="expected"
-                    )
-                )
-            ]
-            if mean is not None
+            for data in analysis.data_sets
+            if (mean := requested_ratio(analysis, data.name, entry.name)) is not None
         ]
         if ratios:
-            baselines.append((float(np.mean(ratios)), entry.name))
-    names = [entry.name for entry in analysis.entries]
-    first = [name for name in (analysis.ours, "static-mix") if name in names and name is not None]
-    return [*first, *(name for _, name in sorted(baselines)[: _MOST_LINES - len(first)])]
+            ranked.append((float(np.mean(ratios)), entry.name))
+    others = [name for _, name in sorted(ranked)]
+    plain_plugin = next((name for name in others if name.startswith("plugin")), None)
+    present = {entry.name for entry in analysis.entries}
+    first = [
+        name for name in (analysis.ours, "static-mix", plain_plugin) if name is not None and name in present
+    ]
+    return [*first, *(name for name in others if not name.startswith("plugin"))][:_MOST_LINES]
+
+
+def requested_ratio(analysis: Analysis, data: str, router: str | None) -> float | None:
+    """Mean REQ of a router on a data set; None where undefined."""
+    if router is None:
+        return None
+    rows = analysis.results.where(
+        experiment="main", data=data, router=router, metric="req", guarantee="expected"
+    )
+    return mean_and_error(rows)[0]

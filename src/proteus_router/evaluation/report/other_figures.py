@@ -9,7 +9,7 @@ import numpy as np
 from proteus_router.evaluation.experiments.dynamic import SCENARIOS, STEPS, WINDOW, best_effort, stream_of
 from proteus_router.evaluation.harness.analysis import Analysis
 from proteus_router.evaluation.report.document import Figure
-from proteus_router.evaluation.report.numbers import mean_and_error
+from proteus_router.evaluation.report.numbers import highlights, mean_and_error
 from proteus_router.evaluation.report.style import INK, canvas, look_of, percent_axis, save
 
 __all__ = [
@@ -75,11 +75,7 @@ def stream_figure(analysis: Analysis, data: str, folder: Path) -> Figure | None:
 def reliability_figure(analysis: Analysis, data: str, folder: Path) -> Figure | None:
     """Predicted against observed score over all (query, model) pairs of the held-out rows, in ten equal groups."""
     cell, routers = analysis.shown[data]
-    names = [
-        name
-        for name in routers
-        if routers[name].predicted is not None and analysis_kind(analysis, name) != "ablation"
-    ][:4]
+    names = [name for name in highlights(analysis) if name in routers and routers[name].predicted is not None]
     if not names:
         return None
     seen = cell.test.observed
@@ -110,11 +106,6 @@ def reliability_figure(analysis: Analysis, data: str, folder: Path) -> Figure | 
         f"{data}: predicted against observed score, ten equal groups, {cell.test.n_queries} held-out queries, first seed.",
         f"Predicted against observed score on {data}.",
     )
-
-
-def analysis_kind(analysis: Analysis, router: str) -> str:
-    """Kind of a router of the run."""
-    return next((entry.kind for entry in analysis.entries if entry.name == router), "")
 
 
 def mix_figure(analysis: Analysis, data: str, folder: Path) -> Figure | None:

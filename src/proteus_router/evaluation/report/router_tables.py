@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from proteus_router.baselines.registry import Entry
-from proteus_router.evaluation.harness.analysis import Analysis
+from proteus_router.evaluation.harness.analysis import Analysis, is_ablation
 from proteus_router.evaluation.harness.results import Results
 from proteus_router.evaluation.report.document import Table
 from proteus_router.evaluation.report.numbers import (
@@ -42,7 +42,7 @@ def _shown(analysis: Analysis, data: str, *, ablations: bool) -> list[Entry]:
     fitted = [
         entry
         for entry in analysis.entries
-        if (data, entry.name) not in analysis.skipped and (entry.kind == "ablation") == ablations
+        if (data, entry.name) not in analysis.skipped and is_ablation(entry.name) == ablations
     ]
 
     def order(entry: Entry) -> tuple[int, float]:

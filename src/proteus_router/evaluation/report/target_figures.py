@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from proteus_router.evaluation.harness.analysis import Analysis
+from proteus_router.evaluation.harness.analysis import PAPER, Analysis
 from proteus_router.evaluation.report.document import Figure
 from proteus_router.evaluation.report.numbers import highlights
 from proteus_router.evaluation.report.style import INK, canvas, look_of, percent_axis, save, usd_axis
@@ -17,13 +17,15 @@ __all__ = ["confidence_figure", "promise_figure", "response_figure"]
 
 def response_figure(analysis: Analysis, data: str, folder: Path) -> Figure | None:
     """Achieved accuracy against the target, one line a router."""
-    names = [name for name in highlights(analysis) if name in analysis.shown[data][1]]
+    fitted = analysis.shown[data][1]
+    names = [name for name in [*highlights(analysis), PAPER] if name in fitted]
     if not names:
         return None
     with canvas(height=4.4) as (figure, (axes,)):
         ends = []
         for name in names:
-            found = _by_target(analysis, data, name, "accuracy", "expected")
+            way = "native" if name == PAPER else "expected"
+            found = _by_target(analysis, data, name, "accuracy", way)
             if found is None:
                 continue
             look = look_of(name, analysis.ours, names)

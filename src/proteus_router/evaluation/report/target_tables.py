@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from proteus_router.evaluation.harness.analysis import Analysis
+from proteus_router.evaluation.harness.analysis import Analysis, is_ablation
 from proteus_router.evaluation.harness.results import Results
 from proteus_router.evaluation.report.document import Table
 from proteus_router.evaluation.report.numbers import DASH, highlights, mean_and_error, percent, plain, usd
@@ -31,7 +31,7 @@ def _ways(analysis: Analysis, data: str) -> list[tuple[str, str, str]]:
             lines.append((name, "certified", f"{analysis.title(name)}, certified"))
         lines.append((name, "expected", f"{analysis.title(name)}, no margin"))
     for name, router in fitted.items():
-        if router.is_native and next(e for e in analysis.entries if e.name == name).kind != "ablation":
+        if router.is_native and not is_ablation(name):
             lines.append((name, "native", f"{analysis.title(name)}, its own mapping"))
     return lines
 
