@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import numpy as np
 from scipy.sparse import csr_matrix
 
-from proteus_router.config import HeadsConfig
+from proteus_router.config import HeadsConfig, TrainConfig
 from proteus_router.data.grouping import near_text_groups
 from proteus_router.data.outcomes import OutcomeTable
 from proteus_router.data.splits import fold_ids
@@ -58,6 +58,10 @@ class Context:
         (n,) text group of each row.
     folds
         (n,) fold of each row, whole groups; every cross-fitted router uses these.
+    stages
+        Under fixed names: a folder of its own for every data set, seed and configuration.
+    config
+        Of our heads, our policy and paper mode.
     """
 
     train: OutcomeTable
@@ -65,7 +69,7 @@ class Context:
     folds: IntArray
     seed: int
     stages: StageStore
-    heads_config: HeadsConfig
+    config: TrainConfig
     _memo: dict[Any, Any] = field(default_factory=dict, repr=False, compare=False)
 
     @classmethod
@@ -76,7 +80,7 @@ class Context:
         seed: int,
         groups: IntArray | None = None,
         stages: StageStore | None = None,
-        heads_config: HeadsConfig | None = None,
+        config: TrainConfig | None = None,
         n_folds: int = 5,
     ) -> Context:
         """Context of `train`; `groups` are worked out and stages kept in memory where they are not given.
@@ -93,13 +97,13 @@ class Context:
             folds=fold_ids(found, n_folds, seed),
             seed=seed,
             stages=MemoryStages() if stages is None else stages,
-            heads_config=HeadsConfig() if heads_config is None else heads_config,
+            config=TrainConfig() if config is None else config,
         )
 
     @cached_property
     def lexical(self) -> LexicalEncoder:
         """Fitted on the training texts; no outcome is looked at. The one that our heads use."""
-        config = self.heads_config
+        config = self.config.heads
 
         def fit() -> Arrays:
             texts = self.train.queries
@@ -122,7 +126,7 @@ class Context:
     @cached_property
     def heads(self) -> FittedHeads:
         """Our heads as `proteus train` fits them: `heads.oof` are cross-fitted predictions of the training rows."""
-        return self.fit_heads(self.heads_config)
+        return self.fit_heads(self.config.heads)
 
     def fit_heads(self, config: HeadsConfig) -> FittedHeads:
         """Heads of another configuration; estimators in common with finished ones are taken from `stages`."""

@@ -37,7 +37,7 @@ class BesideWords:
             context.train,
             context.groups,
             encoder=_load(self.encoder),
-            config=context.heads_config,
+            config=context.config.heads,
             seed=context.seed,
             stages=_Apart(context.stages, self.encoder),
             progress=lambda *_: None,
@@ -52,7 +52,7 @@ class InPlaceOfWords:
     encoder: str = "minilm"
 
     def __call__(self, context: Context) -> CrossFitted:
-        encoder, train, config = _load(self.encoder), context.train, context.heads_config
+        encoder, train, config = _load(self.encoder), context.train, context.config.heads
         raw = encoder.encode(train.queries).astype(np.float64)
         mean, scale = raw.mean(axis=0), raw.std(axis=0)
         scale = np.where(scale > 1e-9, scale, 1.0)

@@ -45,7 +45,7 @@ class Proteus:
         started = time.perf_counter()
         found = fit_default_policy(
             _problem(context.heads.oof, context),
-            config=PolicyConfig(),
+            config=context.config.policy,
             seed=context.seed,
             stages=context.stages,
             log=TrainLog(None),
@@ -94,7 +94,7 @@ class OneHead:
     estimator: Literal["kernel", "network"]
 
     def __call__(self, context: Context) -> CrossFitted:
-        config = context.heads_config.model_copy(update={"estimators": (self.estimator,)})
+        config = context.config.heads.model_copy(update={"estimators": (self.estimator,)})
         return of_heads(context.fit_heads(config))
 
 
@@ -143,7 +143,7 @@ class TrainedPolicy:
     conditioned: bool = True
 
     def fit(self, context: Context) -> RouterFit:
-        config = PolicyConfig().model_copy(update=dict(self.update))
+        config = context.config.policy.model_copy(update=dict(self.update))
         problem = _problem(context.heads.oof, context)
         started = time.perf_counter()
         own: list[tuple[IntArray, IntArray]] = []

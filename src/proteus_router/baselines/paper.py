@@ -9,7 +9,6 @@ import numpy as np
 
 from proteus_router.baselines.base import RouterFit
 from proteus_router.baselines.context import Context
-from proteus_router.config import PaperConfig
 from proteus_router.data.splits import fold_ids
 from proteus_router.routing.hull import Mix
 from proteus_router.training.paper import PaperFit, fit_paper
@@ -29,14 +28,14 @@ class Paper:
     ----------
     update
         Settings of `PaperConfig` changed: the ablation.
-    steps
-        PPO updates a fit. The paper makes 10,000; three fits a cell (two halves for out-of-fold choices, then all
-        rows) of that length would take most of a benchmark's time.
+    most_steps
+        PPO updates a fit at most. The paper makes 10,000; three fits a cell (two halves for out-of-fold choices,
+        then all rows) of that length would take most of a benchmark's time.
     """
 
     name: str = "paper"
     update: tuple[tuple[str, object], ...] = ()
-    steps: int = 2_000
+    most_steps: int = 2_000
 
     def fit(self, context: Context) -> RouterFit:
         started = time.perf_counter()
@@ -68,8 +67,12 @@ class Paper:
 
     def _fit_rows(self, rows: BoolArray, context: Context) -> PaperFit:
         # The halves get the range of tau of all rows, so that their points mean the same targets.
-        settings = {"steps": self.steps, "target_range": target_range(context.train.scores)}
-        config = PaperConfig().model_copy(update={**settings, **dict(self.update)})
+        paper = context.config.paper
+        settings = {
+            "steps": min(paper.steps, self.most_steps),
+            "target_range": target_range(context.train.scores),
+        }
+        config = paper.model_copy(update={**settings, **dict(self.update)})
         return fit_paper(
             context.train.take(rows),
             context.groups[rows],

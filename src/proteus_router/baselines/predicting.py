@@ -74,7 +74,7 @@ def cost_head(context: Context) -> tuple[FloatArray, Callable[[Features], FloatA
 
     def fit(_: Sequence[str]) -> CostSolution:
         dense, costs = context.features.dense, context.train.costs_usd
-        return fit_cost(dense, costs, context.groups, context.heads_config.cost_alpha)
+        return fit_cost(dense, costs, context.groups, context.config.heads.cost_alpha)
 
     solution = context.remember("cost head", ("train",), fit)
     return solution.oof, lambda other: np.exp(other.dense @ solution.weights + solution.intercept)
