@@ -68,7 +68,8 @@ def _fit_rows(
 
     def chances(other: Features) -> FloatArray:
         found = np.zeros((len(other.dense), k))
-        found[:, known] = model.predict_proba(other.dense)
+        if len(found):
+            found[:, known] = model.predict_proba(other.dense)
         return found
 
     return chances
