@@ -46,13 +46,13 @@ def fit_record(
     -------
     A record with status ``skipped`` and the reason where the router itself declines.
     """
-    started = time.perf_counter()
+    started = time.process_time()
     try:
         fit = router.fit(context)
         fitted = _fitted(fit, cell, context, confidence, many_confidences)
     except ProteusError as error:
-        return RouterRecord(router.name, "skipped", str(error), time.perf_counter() - started)
-    seconds = time.perf_counter() - started
+        return RouterRecord(router.name, "skipped", str(error), time.process_time() - started)
+    seconds = time.process_time() - started
     if timed:
         fitted = _with_latency(fitted, fit, cell.test.queries)
     return RouterRecord(router.name, "fitted", seconds=seconds, fitted=fitted)

@@ -33,7 +33,8 @@ class Manifest:
     origins
         Name of a data set -> what in it is simulated, derived or measured.
     seconds_by_router
-        Fit, inversion and choices, summed over data sets and seeds.
+        Processor time of fit, inversion and choices, summed over data sets and seeds. Features and heads that several
+        routers share count for the first that asked for them.
     """
 
     command: str

@@ -133,7 +133,7 @@ class Fitted:
 
 @dataclass(frozen=True)
 class RouterRecord:
-    """One router in one cell: fitted, or why not."""
+    """One router in one cell: fitted, or why not; `seconds` of processor time, whatever else the machine does."""
 
     router: str
     status: Status
