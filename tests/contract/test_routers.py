@@ -15,6 +15,7 @@ from proteus_router.baselines.inversion import Inverted, invert
 from proteus_router.baselines.registry import REGISTRY, Entry, select
 from proteus_router.config import HeadsConfig, PaperConfig, PolicyConfig, TrainConfig
 from proteus_router.data.outcomes import OutcomeTable
+from proteus_router.data.splits import fold_ids
 from proteus_router.data.synthetic import make_world
 from proteus_router.errors import ConfigError, ProteusError
 from proteus_router.evaluation.yardsticks import outcome_of
@@ -259,6 +260,26 @@ def test_out_of_fold_choices_have_not_seen_the_answers(name: str) -> None:
     accuracy = noise_accuracy(fit.out_of_fold, context.train.scores)
     # A point that knew its row's answer, or its twin's, would score near 0.9; four standard errors of 150 coins.
     assert accuracy.max() < 0.5 + 4 * 0.5 / np.sqrt(150)
+
+
+@pytest.mark.parametrize(
+    ("name", "parts"),
+    [("avengers-pro", 3), ("linucb", 3), ("mlp", 3), pytest.param("paper", 2, marks=pytest.mark.slow)],
+)
+def test_a_fold_does_not_see_its_own_answers(name: str, parts: int) -> None:
+    """For routers too stiff to betray a leak on noise: shuffling a fold's answers among its rows moves no choice there."""
+    config = CONFIG.model_copy(update={"paper": PaperConfig(steps=80, n_targets=4, hidden=16)})
+    train = split("plain")[0]
+    context = Context.of(train, seed=5, config=config, n_folds=3)
+    fit = REGISTRY[name].factory().fit(context)
+    folds = context.folds if parts == 3 else fold_ids(context.groups, parts, context.seed)
+    inside, outside = np.flatnonzero(folds == 0), np.flatnonzero(folds != 0)
+    order = np.arange(train.n_queries)
+    order[inside] = np.roll(inside, 7)
+    shuffled = Context.of(replace(train, scores=train.scores[order]), seed=5, config=config, n_folds=3)
+    again = REGISTRY[name].factory().fit(shuffled)
+    assert np.array_equal(again.out_of_fold[:, inside], fit.out_of_fold[:, inside])
+    assert not np.array_equal(again.out_of_fold[:, outside], fit.out_of_fold[:, outside])
 
 
 def test_the_leak_test_would_notice_a_leak() -> None:
