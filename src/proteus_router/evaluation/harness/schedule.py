@@ -131,10 +131,11 @@ def _watch(run: _Run, plan_file: Path, spec: str, seed: int, *, alone: bool) -> 
                 text=True,
             )
             run.workers.add(worker)
-        assert worker.stdout is not None
-        for line in worker.stdout:
-            _note(run, json.loads(line), spec, seed)
-        code = worker.wait()
+        with worker:
+            assert worker.stdout is not None
+            for line in worker.stdout:
+                _note(run, json.loads(line), spec, seed)
+    code = worker.returncode
     with run.lock:
         run.workers.discard(worker)
         if code and not run.stopped:
