@@ -160,7 +160,7 @@ def _constant(cell: Cell, bias: float) -> Fitted:
         return np.tile(order[:, None], (1, n))
 
     empty: FloatArray = np.zeros(0)
-    return Fitted(empty, empty, empty, estimates, tiled(n_test), tiled(n_train))
+    return Fitted(empty, empty, empty, estimates, np.arange(2), tiled(n_test), tiled(n_train))
 
 
 def test_noise_allows_what_an_unbiased_router_does_and_not_what_a_biased_one_does() -> None:

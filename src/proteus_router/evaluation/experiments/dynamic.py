@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from proteus_router.errors import InfeasibleTargetError
+from proteus_router.evaluation import metrics
 from proteus_router.evaluation.harness.cells import Cell
 from proteus_router.evaluation.harness.compare import row_totals
 from proteus_router.evaluation.harness.records import Fitted, Served
@@ -121,14 +122,10 @@ def best_effort(fitted: Fitted) -> Callable[[float], Served]:
     return serve
 
 
-def _figures(stream: Stream) -> list[tuple[str, float]]:
-    counted = slice(WINDOW, None)
-    window = stream.window_mean()
-    steps = np.arange(1, STEPS + 1)
-    running, asked = np.cumsum(stream.score) / steps, np.cumsum(stream.target) / steps
+def _figures(stream: Stream) -> list[tuple[str, float | None]]:
     return [
-        ("window_satisfaction", float((window >= stream.target)[counted].mean())),
-        ("running_satisfaction", float((running >= asked)[counted].mean())),
-        ("overshoot", float((stream.score - stream.target).mean())),
+        ("window_satisfaction", metrics.floor_satisfaction(stream.target, stream.score, WINDOW)),
+        ("running_satisfaction", metrics.running_floor_satisfaction(stream.target, stream.score, WINDOW)),
+        ("overshoot", metrics.overshoot(stream.target, stream.score)),
         ("mean_cost_usd", float(stream.cost_usd.mean())),
     ]

@@ -69,6 +69,7 @@ def _fitted(fit: RouterFit, cell: Cell, context: Context, confidence: float, man
         point_accuracy=tested.accuracy,
         point_cost_usd=tested.cost_usd,
         target_map=inverted.target_map,
+        vertices=inverted.points,
         test_choices=choices[inverted.points],
         train_choices=fit.out_of_fold[inverted.points],
         native_targets=targets,

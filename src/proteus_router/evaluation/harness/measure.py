@@ -8,8 +8,10 @@ from functools import partial
 
 import numpy as np
 
+from proteus_router.baselines.registry import REGISTRY
 from proteus_router.baselines.static import oracle
 from proteus_router.errors import InfeasibleTargetError
+from proteus_router.evaluation import metrics
 from proteus_router.evaluation.harness.cells import Cell
 from proteus_router.evaluation.harness.records import Fitted, RouterRecord, Served
 from proteus_router.evaluation.harness.results import Row
@@ -59,6 +61,7 @@ def measure(cell: Cell, record: RouterRecord, *, experiment: str = "main", varia
     for guarantee, serve in ways:
         rows += [row(metric, value, guarantee, target) for metric, value, target in cost_figures(cell, serve)]
     rows.append(row("hind", _hindsight(cell, fitted), "expected"))
+    rows += [row(metric, value) for metric, value, _ in _once(cell, record.router, fitted)]
     for guarantee, serve in [*ways, ("certified", fitted.certified)]:
         found = promise_figures(cell, serve)
         rows += [row(metric, value, guarantee, target) for metric, value, target in found]
@@ -151,27 +154,24 @@ Figure = tuple[str, float | None, float | None]
 
 def cost_figures(cell: Cell, serve: Callable[[float], Served]) -> Iterator[Figure]:
     """Cost ratio to the static mix at every level and over all, and over the levels where a floor binds."""
-    asked = at_targets(cell, cell.grids.levels, serve)
-    means, costs = cell.test_means
-    floor = float(means[costs.argmin()])
-    ratios, binding = [], []
-    for item in asked:
-        if item.outcome is None:
-            continue
-        static = cell.static_cost(item.outcome.accuracy)
-        if static > 0:  # a free mix can't be undercut
-            ratios.append(item.outcome.cost_usd / static)
-            if item.target > floor:
-                binding.append(ratios[-1])
-            yield "level_ratio", number(ratios[-1]), item.target
-        yield "level_accuracy", item.outcome.accuracy, item.target
-        yield "level_cost_usd", item.outcome.cost_usd, item.target
-    yield "req", float(np.mean(ratios)) if ratios else None, None
-    yield "req_binding", float(np.mean(binding)) if binding else None, None
+    means, prices = cell.test_means
+    asked = [item for item in at_targets(cell, cell.grids.levels, serve) if item.outcome is not None]
+    targets = np.array([item.target for item in asked])
+    accuracy = np.array([item.outcome.accuracy for item in asked if item.outcome is not None])
+    costs = np.array([item.outcome.cost_usd for item in asked if item.outcome is not None])
+    for target, reached, paid in zip(targets.tolist(), accuracy.tolist(), costs.tolist(), strict=True):
+        static = cell.static_cost(reached)
+        yield "level_ratio", paid / static if static > 0 else None, target
+        yield "level_accuracy", reached, target
+        yield "level_cost_usd", paid, target
+    yield "req", metrics.cost_ratio_to_static_mix(accuracy, costs, means, prices), None
+    binding = targets > means[prices.argmin()]
+    ratio = metrics.cost_ratio_to_static_mix(accuracy[binding], costs[binding], means, prices)
+    yield "req_binding", ratio, None
     # Half a point under the best model: what an operator saves who gives up hardly anything.
-    dearest, top = float(costs[means.argmax()]), asked[-1].outcome
-    if top is not None and dearest > 0:
-        yield "saved_at_top", 1.0 - top.cost_usd / dearest, None
+    dearest = float(prices[means.argmax()])
+    if asked and dearest > 0:
+        yield "saved_at_top", 1.0 - float(costs[-1]) / dearest, None
 
 
 def _hindsight(cell: Cell, fitted: Fitted) -> float | None:
@@ -212,21 +212,65 @@ def promise_figures(cell: Cell, serve: Callable[[float], Served]) -> Iterator[Fi
     accuracy = np.array([outcome.accuracy for _, outcome in served])
     errors = np.array([outcome.accuracy_se for _, outcome in served])
     costs = np.array([outcome.cost_usd for _, outcome in served])
-    margin = accuracy - targets
+    margin = metrics.margin(targets, accuracy)
     yield "mean_accuracy", float(accuracy.mean()), None
     yield "mean_cost_usd", float(costs.mean()), None
     yield "mean_margin", float(margin.mean()), None
     yield "gap", float(np.abs(margin).mean()), None
-    yield "floor_compliance", float((margin >= 0).mean()), None
+    yield "floor_compliance", metrics.floor_compliance(targets, accuracy), None
     yield "significantly_below", float((margin < -_Z95 * errors).mean()), None
     yield "worst_shortfall", float(max(0.0, -margin.min())), None
-    yield "within_2", float((np.abs(margin) <= 0.02).mean()), None
-    yield "within_5", float((np.abs(margin) <= 0.05).mean()), None
-    if len(served) > 1 and np.ptp(targets) > 0 and np.ptp(accuracy) > 0:
-        yield "target_accuracy_correlation", float(np.corrcoef(targets, accuracy)[0, 1]), None
+    yield "within_2", metrics.tolerance_compliance(targets, accuracy, 0.02), None
+    yield "within_5", metrics.tolerance_compliance(targets, accuracy, 0.05), None
+    yield "target_accuracy_correlation", metrics.target_accuracy_correlation(targets, accuracy), None
     yield "accuracy_range", float(np.ptp(accuracy)), None
-    if costs[0] > 0:
-        yield "cost_range", float(costs[-1] / costs[0]), None
+    yield "cost_range", metrics.cost_range(targets, costs), None
+    truth = [(item.target, item.true_accuracy) for item in asked if item.true_accuracy is not None]
+    if truth:
+        violations = metrics.certified_floor_violations(*np.array(truth).T)
+        yield "truly_below", violations.rate, None
+        yield "true_worst_shortfall", violations.worst_shortfall, None
+
+
+def _once(cell: Cell, router: str, fitted: Fitted) -> Iterator[Figure]:
+    """Figures of all settings together, whatever the target."""
+    known = np.isfinite(fitted.point_accuracy) & np.isfinite(fitted.point_cost_usd)
+    accuracy, costs = fitted.point_accuracy[known], fitted.point_cost_usd[known]
+    means, prices = cell.test_means
+    limits = (float(prices.min()), float(prices.max()))
+    yield "aiq", metrics.average_improvement_in_quality(costs, accuracy, limits), None
+    if fitted.predicted is not None:
+        error = metrics.expected_calibration_error(fitted.predicted.scores, cell.test.scores)
+        yield "calibration_error", error, None
+    if cell.test.n_models == 2:
+        strong, weak = int(means.argmax()), int(means.argmin())
+        shares = (fitted.test_choices == strong).mean(axis=1)
+        ends = [
+            _outcome(Served(row, row, 1.0), cell.test.scores, cell.test.costs_usd)
+            for row in fitted.test_choices
+        ]
+        reached = np.array([np.nan if end is None else end.accuracy for end in ends])
+        seen = np.isfinite(reached)
+        gap = float(means[weak]), float(means[strong])
+        yield "apgr", metrics.apgr(shares[seen], reached[seen], *gap), None
+        for recovered in (0.5, 0.8):
+            value = metrics.call_performance_threshold(shares[seen], reached[seen], *gap, recovered)
+            yield f"cpt_{recovered:.0%}", value, None
+    if REGISTRY[router].knob == "mu":
+        yield "tau_mu_correlation", _mu_correlation(cell, fitted), None
+
+
+def _mu_correlation(cell: Cell, fitted: Fitted) -> float | None:
+    """Of the target with the mean quality preference of the settings that serve it."""
+    mu = fitted.knobs[fitted.vertices]
+    targets, means = [], []
+    for target in cell.grids.response.tolist():
+        mix = fitted.expected_mix(target)
+        mean = mix.weight_upper * mu[mix.upper] + (1.0 - mix.weight_upper) * mu[mix.lower]
+        if np.isfinite(mean):  # not a fixed model, which has no preference
+            targets.append(target)
+            means.append(float(mean))
+    return metrics.tau_mu_correlation(np.array(targets), np.array(means))
 
 
 def measure_oracle(cell: Cell) -> list[Row]:

@@ -42,8 +42,8 @@ class Fitted:
     ----------
     knobs, point_accuracy, point_cost_usd
         (P,) of every setting: what was turned, and what it gave on the test rows.
-    target_map
-        From `baselines.inversion.invert`; V vertices.
+    target_map, vertices
+        From `baselines.inversion.invert`: V vertices, (V,) indices of settings.
     test_choices, train_choices
         (V, n_test) and, out of fold, (V, n_train).
     native_targets, native_upper, native_lower, native_weight
@@ -62,6 +62,7 @@ class Fitted:
     point_accuracy: FloatArray
     point_cost_usd: FloatArray
     target_map: TargetMap
+    vertices: IntArray
     test_choices: IntArray
     train_choices: IntArray
     native_targets: FloatArray = field(default_factory=lambda: np.zeros(0))
@@ -80,15 +81,16 @@ class Fitted:
 
     def expected(self, target: float) -> Served:
         """Served at `target` by the estimate: no margin; out of reach, the most accurate vertex."""
-        mix = self._mix(target)
+        mix = self.expected_mix(target)
         return Served(self.test_choices[mix.upper], self.test_choices[mix.lower], mix.weight_upper)
 
     def expected_in_training(self, target: float) -> Served:
         """The same setting on the training rows, out of fold."""
-        mix = self._mix(target)
+        mix = self.expected_mix(target)
         return Served(self.train_choices[mix.upper], self.train_choices[mix.lower], mix.weight_upper)
 
-    def _mix(self, target: float) -> OperatingMix:
+    def expected_mix(self, target: float) -> OperatingMix:
+        """The two vertices and the coin for `target`, by the estimate."""
         mix = self.target_map.expected(target, clamp=True)
         assert isinstance(mix, OperatingMix)  # clamped: never Infeasible
         return mix
@@ -143,7 +145,7 @@ class RouterRecord:
 
 
 _SMALL = np.int16  # model and point indices
-_INDICES = ("test_choices", "train_choices", "native_choices", "native_upper", "native_lower")
+_INDICES = ("vertices", "test_choices", "train_choices", "native_choices", "native_upper", "native_lower")
 _ARRAYS = (
     "knobs",
     "point_accuracy",

@@ -8,6 +8,7 @@ import numpy as np
 
 from proteus_router.evaluation.experiments.dynamic import SCENARIOS, STEPS, WINDOW, best_effort, stream_of
 from proteus_router.evaluation.harness.analysis import Analysis
+from proteus_router.evaluation.metrics import reliability_bins
 from proteus_router.evaluation.report.document import Figure
 from proteus_router.evaluation.report.numbers import highlights, mean_and_error
 from proteus_router.evaluation.report.style import INK, canvas, look_of, percent_axis, save
@@ -22,6 +23,7 @@ __all__ = [
     "stream_figure",
 ]
 
+_FEWEST_IN_A_BIN = 30
 PAPER_SHARE = (90.1 - 77.9) / (91.4 - 77.9)
 """Of the way from the best single model to the oracle, as the paper reports for RouterBench."""
 LEAK_SOURCES = {
@@ -73,22 +75,24 @@ def stream_figure(analysis: Analysis, data: str, folder: Path) -> Figure | None:
 
 
 def reliability_figure(analysis: Analysis, data: str, folder: Path) -> Figure | None:
-    """Predicted against observed score over all (query, model) pairs of the held-out rows, in ten equal groups."""
+    """Predicted against observed score over all (query, model) pairs of the held-out rows, in ten equal bins."""
     cell, routers = analysis.shown[data]
     names = [name for name in highlights(analysis) if name in routers and routers[name].predicted is not None]
     if not names:
         return None
-    seen = cell.test.observed
     with canvas(height=4.2) as (figure, (axes,)):
         for name in names:
             predicted = routers[name].predicted
             assert predicted is not None
-            p, y = predicted.scores[seen], cell.test.scores[seen]
-            parts = np.array_split(np.argsort(p, kind="stable"), 10)
+            bins = [
+                item
+                for item in reliability_bins(predicted.scores, cell.test.scores, 10)
+                if item.n >= _FEWEST_IN_A_BIN
+            ]
             look = look_of(name, analysis.ours, names)
             axes.plot(
-                [p[part].mean() for part in parts if part.size],
-                [y[part].mean() for part in parts if part.size],
+                [item.predicted for item in bins],
+                [item.observed for item in bins],
                 color=look.colour,
                 linestyle=look.dash,
                 marker=look.marker,
@@ -103,7 +107,7 @@ def reliability_figure(analysis: Analysis, data: str, folder: Path) -> Figure | 
         path = save(figure, folder / f"reliability-{data}")
     return Figure(
         path,
-        f"{data}: predicted against observed score, ten equal groups, {cell.test.n_queries} held-out queries, first seed.",
+        f"{data}: predicted against observed score, ten bins, {cell.test.n_queries} held-out queries, first seed.",
         f"Predicted against observed score on {data}.",
     )
 
