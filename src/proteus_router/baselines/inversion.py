@@ -10,11 +10,15 @@ from proteus_router.baselines.base import RouterFit
 from proteus_router.baselines.context import Context
 from proteus_router.calibration.certify import calibrate
 from proteus_router.calibration.selection import out_of_fold_choices
+from proteus_router.data.splits import fold_ids
 from proteus_router.routing.frontier import estimate_points, frontier_vertices
 from proteus_router.routing.target_map import TargetMap
 from proteus_router.types import IntArray
 
 __all__ = ["Inverted", "invert"]
+
+_EVIDENCE_FOLDS = 10
+"""As in our own training, so that the promise is the same."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +60,9 @@ def invert(fit: RouterFit, context: Context, *, confidence: float = 0.95, min_ga
             candidates=fit.out_of_fold,
             scores=train.scores,
             costs_usd=train.costs_usd,
-            folds=context.folds,
+            folds=fold_ids(
+                context.groups, min(_EVIDENCE_FOLDS, np.unique(context.groups).size), context.seed
+            ),
         )
     else:
         estimates, points, evidence = fit.estimates, np.arange(fit.n_points), fit.out_of_fold

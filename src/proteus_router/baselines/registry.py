@@ -31,7 +31,7 @@ from proteus_router.baselines.paper import Paper
 from proteus_router.baselines.predicting import BestPredicted, PriceSweep
 from proteus_router.errors import ConfigError
 
-__all__ = ["REGISTRY", "Entry", "Kind", "select"]
+__all__ = ["REGISTRY", "Entry", "Kind", "reference", "select"]
 
 Kind = Literal["baseline", "ours", "ablation", "paper"]
 
@@ -371,3 +371,14 @@ def select(names: Iterable[str] | None = None, *, quick: bool = False) -> list[E
         hint = f"Did you mean {near[0]!r}?" if near else f"There are {', '.join(REGISTRY)}."
         raise ConfigError(f"no router named {name!r}.", hint=hint)
     return [entry for entry in REGISTRY.values() if entry.name in wanted]
+
+
+def reference() -> str:
+    """The registry as a Markdown table, for docs/baselines.md."""
+    lines = ["| `--routers` | kind | what it is | knob swept |", "|---|---|---|---|"]
+    lines += [
+        f"| `{entry.name}` | {entry.kind} | {entry.source}"
+        f"{f' ({entry.max_seeds} seeds)' if entry.max_seeds else ''} | {entry.knob or '-'} |"
+        for entry in REGISTRY.values()
+    ]
+    return "\n".join(lines) + "\n"
