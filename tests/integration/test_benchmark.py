@@ -126,6 +126,41 @@ def test_a_killed_run_goes_on_to_the_same_result(data: Path, done: Path, tmp_pat
     assert _numbers(tmp_path) == _numbers(done)
 
 
+def test_an_interrupted_run_says_so_and_leaves_nobody_behind(data: Path, tmp_path: Path) -> None:
+    fixed = ["--routers", ROUTERS, "--seeds", "2", "--jobs", "2", "--experiments", "none"]
+    command = [sys.executable, "-m", "proteus_router", "benchmark", str(data), "-o", str(tmp_path), *fixed]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as run:
+        assert run.stderr is not None
+        said = ""
+        for line in run.stderr:
+            said += line
+            if "[1/8]" in line:
+                os.kill(run.pid, signal.SIGINT)
+                break
+        said += run.stderr.read()  # to the end: every process that held it is gone
+    assert run.returncode == 130
+    assert "interrupted" in said
+    assert "Traceback" not in said
+
+
+def test_a_worker_that_dies_fails_the_run_and_not_the_others(
+    table: OutcomeTable, data: Path, tmp_path: Path
+) -> None:
+    from proteus_router.evaluation.harness.datasets import BenchData, load_data
+    from proteus_router.evaluation.harness.plan import Plan
+    from proteus_router.evaluation.harness.schedule import run_plan
+
+    gone = BenchData(str(tmp_path / "gone"), replace(table, name="gone"), 0.3)
+    whole = load_data(str(data))
+    plan = Plan(tmp_path, (gone.spec, whole.spec), (0,), ("static-mix",), experiments=())
+    lines: list[str] = []
+    failures = run_plan(plan, [gone, whole], jobs=1, say=lines.append)
+    assert len(failures) == 1
+    assert "the process ended with code 1" in failures[0]
+    assert "no such file" in failures[0]
+    assert any("little" in line and "fitted" in line for line in lines)
+
+
 def test_a_worker_ends_when_its_parent_is_gone(data: Path, tmp_path: Path) -> None:
     from proteus_router.evaluation.harness.plan import Plan
 

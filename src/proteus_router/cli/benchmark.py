@@ -10,6 +10,8 @@ from pathlib import Path
 
 import click
 
+from proteus_router.errors import ConfigError
+
 __all__ = ["benchmark"]
 
 _QUICK_ROWS, _QUICK_SEEDS = 1_200, 2
@@ -28,7 +30,13 @@ _QUICK_ROWS, _QUICK_SEEDS = 1_200, 2
 @click.option(
     "--jobs", type=click.IntRange(min=1), help="Processes, one thread each (default: the processors)."
 )
-@click.option("--confidence", type=float, default=0.95, show_default=True, help="Of every certificate.")
+@click.option(
+    "--confidence",
+    type=click.FloatRange(0.5, 1.0, min_open=True, max_open=True),
+    default=0.95,
+    show_default=True,
+    help="Of every certificate.",
+)
 @click.option(
     "--experiments",
     help="Names separated by commas out of leak, pool, budget, shift, latency, or none (default: all).",
@@ -78,7 +86,7 @@ def benchmark(
         plan,
         jobs=jobs or os.cpu_count() or 1,
         command="proteus " + shlex.join(sys.argv[1:]),
-        origins={} if origins is None else json.loads(origins.read_text(encoding="utf-8")),
+        origins={} if origins is None else _origins(origins),
         say=lambda line: click.echo(line, err=True),
     )
     for path in done.files:
@@ -86,6 +94,18 @@ def benchmark(
     for failure in done.failures:
         click.echo(f"proteus: failed: {failure}", err=True)
     return 1 if done.failures else 0
+
+
+def _origins(path: Path) -> dict[str, str]:
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ConfigError(f"{path}: not a JSON file ({error}).", hint="Check --origins.") from error
+    if not isinstance(found, dict) or not all(isinstance(text, str) for text in found.values()):
+        raise ConfigError(
+            f"{path}: must hold one JSON object of texts.", hint='Write {"mine": "costs measured."}.'
+        )
+    return found
 
 
 def _experiments(given: str | None, known: tuple[str, ...]) -> tuple[str, ...]:

@@ -18,6 +18,7 @@ from proteus_router.evaluation.harness.cells import Cell
 from proteus_router.evaluation.harness.measure import number
 from proteus_router.evaluation.harness.results import Row
 from proteus_router.routing.frontier import estimate_points, plugin_points
+from proteus_router.routing.hull import lower_hull
 from proteus_router.types import FloatArray, Predictions
 
 __all__ = ["BLENDS", "leak"]
@@ -69,6 +70,7 @@ def _figures(cell: Cell, predictions: Predictions) -> Iterator[tuple[str, float 
         room = ceiling - float(means[best])
         return None if value is None or room <= 0 else (value - float(means[best])) / room
 
+    yield "hind", _hindsight(cell, accuracy, cost)
     top = int(np.lexsort((cost, -accuracy))[0])
     yield "best_accuracy", float(accuracy[top])
     yield "best_share", share(float(accuracy[top]))
@@ -77,6 +79,18 @@ def _figures(cell: Cell, predictions: Predictions) -> Iterator[tuple[str, float 
     at_tenth = _most_accurate(accuracy, cost, _TENTH * float(costs[best]))
     yield "tenth_accuracy", at_tenth
     yield "tenth_share", share(at_tenth)
+
+
+def _hindsight(cell: Cell, accuracy: FloatArray, cost: FloatArray) -> float | None:
+    """Cost of the hull of the tested settings over the static mix, mean over the levels; 1 where it does not reach."""
+    hull = lower_hull(accuracy, cost)[::-1]
+    ratios = []
+    for level in cell.grids.levels.tolist():
+        static = cell.static_cost(level)
+        if static > 0:
+            paid = float(np.interp(level, accuracy[hull], cost[hull]))
+            ratios.append(paid / static if level <= accuracy[hull[-1]] else 1.0)
+    return float(np.mean(ratios)) if ratios else None
 
 
 def _most_accurate(accuracy: FloatArray, cost: FloatArray, budget: float) -> float | None:

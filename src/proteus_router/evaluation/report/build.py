@@ -100,6 +100,7 @@ def build_document(analysis: Analysis, manifest: Manifest, pictures: Path) -> Do
                 *optional(experiment_tables.leak_story(analysis)),
                 *drawn(other_figures.leak_figure),
                 *tables(experiment_tables.leak_table),
+                *optional(experiment_tables.reach_table(analysis)),
             ],
         ),
         Section("Ablations", tables(router_tables.ablation_table)),

@@ -17,6 +17,7 @@ from proteus_router.evaluation.report.numbers import (
     percent,
     plain,
     plus_minus,
+    requested_ratio,
     usd,
 )
 from proteus_router.evaluation.report.other_figures import LEAK_SOURCES, PAPER_SHARE
@@ -28,8 +29,12 @@ __all__ = [
     "leak_story",
     "leak_table",
     "pool_table",
+    "reach_table",
     "shift_table",
 ]
+
+_FEWEST_FOR_PACE = 300
+"""Below that a router hardly beats the static mix, and its curve is another."""
 
 
 def dynamic_table(analysis: Analysis, data: str) -> Table | None:
@@ -167,6 +172,68 @@ def leak_story(analysis: Analysis) -> Paragraph | None:
             f" Realised scores mixed into honest predictions with a weight of {needed} pass the paper's mark."
         )
     return Paragraph(text)
+
+
+def reach_table(analysis: Analysis) -> Table | None:
+    """How far a router that sees the query alone could get: known in a simulated world, extrapolated elsewhere."""
+    rows = []
+    for data in (item.name for item in analysis.data_sets):
+        honest, best = (
+            mean_and_error(_leak(analysis, data, source, "hind"))[0]
+            for source in ("held out", "best query-only")
+        )
+        pace = _pace(analysis, data)
+        bound = mean_and_error(_yardstick(analysis, data, "oracle", "req"))[0]
+        if honest is None:
+            continue
+        rows.append(
+            (
+                data,
+                plain(honest),
+                DASH if pace is None else f"{pace[0]:+.3f}",
+                DASH if pace is None else plain(pace[1] + np.log2(10.0) * pace[0]),
+                "unknown" if best is None else plain(best),
+                plain(bound),
+            )
+        )
+    if not rows:
+        return None
+    return Table(
+        caption="What could be reached from the query alone: cost / static mix",
+        columns=(
+            "data",
+            "our heads, hindsight",
+            "REQ a doubling of labels",
+            "REQ with ten times the labels, if that pace held",
+            "best possible from the query, hindsight",
+            "oracle",
+        ),
+        rows=tuple(rows),
+        note="Best possible: the known expected scores given the text, in the simulated world. On real data nothing "
+        "bounds it but the oracle, which knows the answers; the pace (least squares on the logarithm of the labels, "
+        "from 300 on) is an extrapolation and no bound.",
+    )
+
+
+def _pace(analysis: Analysis, data: str) -> tuple[float, float] | None:
+    """Change of REQ a doubling of labels, and REQ with all of them; None for fewer than two sizes."""
+    if analysis.ours is None:
+        return None
+    points = []
+    for size in analysis.results.where(experiment="budget", data=data).distinct("variant"):
+        here = analysis.results.where(
+            experiment="budget", data=data, router=analysis.ours, metric="req", variant=size
+        )
+        mean = mean_and_error(here)[0]
+        if mean is not None and int(size) >= _FEWEST_FOR_PACE:
+            points.append((np.log2(int(size)), mean))
+    everything = requested_ratio(analysis, data, analysis.ours)
+    if everything is None or not points:
+        return None
+    points.append((np.log2(analysis.shown[data][0].train.n_queries), everything))
+    doublings, ratios = np.array(points).T
+    spread = doublings - doublings.mean()
+    return float(spread @ ratios / (spread @ spread)), everything
 
 
 def _weight_needed(analysis: Analysis, data: str) -> float | None:
