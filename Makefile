@@ -4,7 +4,7 @@ export PROTEUS_DATA
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: venv demo test check test-slow bench-core clean
+.PHONY: venv demo test check test-slow bench bench-quick bench-docs bench-core clean
 
 venv: $(VENV)/.installed
 
@@ -30,6 +30,21 @@ check:
 
 test-slow: venv
 	$(BIN)/pytest -m slow
+
+# The whole comparison: three real data sets in PROTEUS_DATA and a simulated one; under an hour on two cores. A killed run
+# goes on when it is started again.
+BENCH_DATA ?= cascades9 routerbench11 mmlupro13 simulated
+BENCH_JOBS ?= $(shell nproc 2>/dev/null || echo 2)
+
+bench: venv
+	$(BIN)/proteus benchmark $(BENCH_DATA) --seeds 5 --jobs $(BENCH_JOBS) --origins benchmarks/origins.json -o bench-results/full
+
+bench-quick: venv
+	$(BIN)/proteus benchmark $(BENCH_DATA) --quick --jobs $(BENCH_JOBS) --origins benchmarks/origins.json -o bench-results/quick
+
+# docs/benchmark.md, its pictures and README's table from the last `make bench`.
+bench-docs: venv
+	$(BIN)/python benchmarks/publish.py bench-results/full
 
 bench-core: venv
 	$(BIN)/python benchmarks/core.py

@@ -85,6 +85,18 @@ def test_a_missing_answer_stays_missing(tmp_path: Path) -> None:
     assert table.observed.sum() == 119
 
 
+def test_a_prompt_that_nobody_answered_is_left_out(tmp_path: Path) -> None:
+    """As the 5-shot file has them; its prompts are one turn with the examples in it."""
+    made = frame()
+    made["prompt"] = [repr([f"Question: {i}?\nAnswer: A\n" * 5 + f"Question {i}?"]) for i in range(len(made))]
+    made.loc[7, [column for model in MODELS for column in (model, f"{model}|total_cost")]] = np.nan
+    table = read_routerbench(save(made, tmp_path / "routerbench_5shot.pkl"))
+    assert table.n_queries == 59
+    assert "mmlu.val.7" not in table.query_ids
+    assert table.queries[0].count("Question: 0?") == 5
+    assert table.name == "routerbench_5shot"
+
+
 def test_prompts_that_are_no_printed_list_stay_as_they_are(tmp_path: Path) -> None:
     made = frame()
     made.loc[0, "prompt"] = "plain"

@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 import pytest
 
+from proteus_router.baselines import registry
 from proteus_router.cli import cli
 from proteus_router.cli.reference import reference
 
@@ -29,6 +30,11 @@ def _commands(group: click.Group, path: str = "proteus") -> Iterator[tuple[str, 
 def test_the_reference_is_what_the_commands_say() -> None:
     written = (ROOT / "docs" / "cli.md").read_text(encoding="utf-8")
     assert written == reference(), "run: python -m proteus_router.cli.reference > docs/cli.md"
+
+
+def test_every_router_of_the_benchmark_is_in_the_docs() -> None:
+    written = (ROOT / "docs" / "baselines.md").read_text(encoding="utf-8")
+    assert registry.reference() in written, "put baselines.registry.reference() into docs/baselines.md"
 
 
 @pytest.mark.parametrize(("name", "command"), list(_commands(cli)), ids=lambda value: str(value)[:40])

@@ -345,3 +345,26 @@ def test_divergence_is_an_error(encoder: TransformerEncoder) -> None:
     texts, scores = texts_and_scores(32)
     with pytest.raises(DivergenceError, match="Lower lr"):
         fine_tune(encoder, texts, scores, seed=0, epochs=50, lr=1e30, head_lr=1e30)
+
+
+def test_a_tuned_transformer_is_a_router_of_the_benchmark(folder: Path) -> None:
+    from proteus_router.baselines.context import Context
+    from proteus_router.baselines.encoders import FineTuned
+    from proteus_router.data.outcomes import OutcomeTable
+
+    texts, scores = texts_and_scores()
+    table = OutcomeTable(
+        query_ids=tuple(f"q{row}" for row in range(len(texts))),
+        queries=tuple(texts),
+        models=tuple(f"model {column}" for column in range(scores.shape[1])),
+        scores=scores,
+        costs_usd=np.where(np.isnan(scores), np.nan, 1.0),
+    )
+    context = Context.of(table, seed=0, groups=np.arange(len(texts)), n_folds=2)
+    fitted = FineTuned(str(folder), epochs=1)(context)
+    assert fitted.out_of_fold.scores.shape == scores.shape
+    assert np.isfinite(fitted.out_of_fold.scores).all()
+    first = fitted.predict(texts[:3])
+    assert np.array_equal(first.scores, fitted.predict(texts[:3]).scores)
+    with pytest.raises(EncoderError):
+        FineTuned("nobody/has-this-model")(context)

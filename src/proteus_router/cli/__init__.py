@@ -23,6 +23,8 @@ _COMMANDS = {
     "route": ("proteus_router.cli.route", "route"),
     "inspect": ("proteus_router.cli.inspect", "inspect_router"),
     "evaluate": ("proteus_router.cli.evaluate", "evaluate_router"),
+    "benchmark": ("proteus_router.cli.benchmark", "benchmark"),
+    "arena": ("proteus_router.cli.arena", "arena"),
     "data": ("proteus_router.cli.data", "data_group"),
     "encoder": ("proteus_router.cli.encoder", "encoder_group"),
     "demo": ("proteus_router.cli.demo", "demo"),

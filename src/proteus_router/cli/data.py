@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, cast
 import click
 
 if TYPE_CHECKING:
+    from proteus_router.data.outcomes import OutcomeTable
     from proteus_router.data.summary import DataSummary
     from proteus_router.data.writers import Format
 
@@ -70,6 +71,9 @@ def validate(path: Path, max_query_chars: int, as_json: bool) -> None:
     click.echo(json.dumps(summary.to_dict(), ensure_ascii=False) if as_json else _describe(summary))
 
 
+_SOURCES = ("outcomes", "routerbench", "sprout", "llmrouterbench", "routellm")
+
+
 @data_group.command(
     "import", epilog="Example: proteus data import --from routerbench routerbench_0shot.pkl -o rb/"
 )
@@ -77,25 +81,56 @@ def validate(path: Path, max_query_chars: int, as_json: bool) -> None:
 @click.option(
     "--from",
     "source",
-    type=click.Choice(("outcomes", "routerbench")),
+    type=click.Choice(_SOURCES),
     default="outcomes",
     show_default=True,
-    help="Layout of PATH: any form `validate` reads, or RouterBench's pickled frame.",
+    help="Layout of PATH: any form `validate` reads, or a published data set's files (docs/loaders.md).",
+)
+@click.option(
+    "--prices",
+    type=click.Path(path_type=Path),
+    help="YAML file of prices; needed by routellm, in the place of the built-in or recorded ones elsewhere.",
 )
 @_MAX_CHARS
 @_output_options
-def import_data(path: Path, source: str, max_query_chars: int, output: Path, fmt: str, force: bool) -> None:
+def import_data(
+    path: Path, source: str, prices: Path | None, max_query_chars: int, output: Path, fmt: str, force: bool
+) -> None:
     """Convert PATH to a folder in the canonical long form."""
-    from proteus_router.data.sources import read_outcomes, write_outcomes
+    from proteus_router.data.sources import write_outcomes
 
+    table = _imported(path, source, prices, max_query_chars)
+    write_outcomes(table, output, cast("Format", fmt), force=force)
+    click.echo(f"{output}: {table.n_queries} queries, {table.n_models} models", err=True)
+
+
+def _imported(path: Path, source: str, prices: Path | None, max_query_chars: int) -> OutcomeTable:
+    if source in ("outcomes", "routerbench") and prices is not None:
+        raise click.UsageError(f"--prices: {source} data say what each answer cost.")
     if source == "routerbench":
         from proteus_router.data.routerbench import read_routerbench
 
-        table = read_routerbench(path, max_query_chars=max_query_chars)
-    else:
-        table = read_outcomes(path, max_query_chars=max_query_chars, for_training=False)
-    write_outcomes(table, output, cast("Format", fmt), force=force)
-    click.echo(f"{output}: {table.n_queries} queries, {table.n_models} models", err=True)
+        return read_routerbench(path, max_query_chars=max_query_chars)
+    if source == "outcomes":
+        from proteus_router.data.sources import read_outcomes
+
+        return read_outcomes(path, max_query_chars=max_query_chars, for_training=False)
+    from proteus_router.data.prices import read_prices
+
+    charged = None if prices is None else read_prices(prices)
+    if source == "sprout":
+        from proteus_router.data.sprout import read_sprout
+
+        return read_sprout(path, prices=charged, max_query_chars=max_query_chars)
+    if source == "llmrouterbench":
+        from proteus_router.data.llmrouterbench import read_llmrouterbench
+
+        return read_llmrouterbench(path, prices=charged, max_query_chars=max_query_chars)
+    from proteus_router.data.routellm import read_routellm
+
+    if charged is None:
+        raise click.UsageError("--prices is needed: RouteLLM's files say nothing about cost.")
+    return read_routellm(path, prices=charged, max_query_chars=max_query_chars)
 
 
 @data_group.command(

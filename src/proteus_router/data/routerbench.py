@@ -6,7 +6,7 @@ frame of numbers and text is rebuilt from, and stops at the first other name bef
 
 The frame is wide: `sample_id`, `prompt` (the printed form of a list of turns), `eval_name`, and for each
 model a score column `<model>` and `<model>|total_cost` in USD; `<model>|model_response` and the oracle's
-choice are not needed.
+choice are not needed. A prompt that no model answered is left out.
 """
 
 from __future__ import annotations
@@ -52,6 +52,7 @@ def read_routerbench(path: Path, *, max_query_chars: int = 200_000) -> OutcomeTa
             f"{path}: no columns `<model>{_COST}`.", hint="Give RouterBench's wide file, not the raw one."
         )
     require(layout, models)
+    frame = frame[frame[models].notna().any(axis=1)]  # the 5-shot file has prompts that nobody answered
     columns = {
         "query_id": pa.array([str(value) for value in frame["sample_id"]], type=pa.large_string()),
         "query": pa.array([_prompt_text(path, value) for value in frame["prompt"]], type=pa.large_string()),

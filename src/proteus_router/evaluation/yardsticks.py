@@ -20,6 +20,7 @@ __all__ = [
     "accuracy_levels",
     "cost_ratio",
     "frontier_ratio",
+    "oracle_ratio",
     "outcome_of",
     "static_cost_at",
     "tau_correlation",
@@ -107,7 +108,7 @@ def cost_ratio(
         mean=float(ratios.mean()) if len(ratios) else float("nan"),
         levels=levels,
         ratios=ratios,
-        oracle_ratio=_oracle_ratio(levels, scores, costs_usd),
+        oracle_ratio=oracle_ratio(levels, scores, costs_usd),
     )
 
 
@@ -123,11 +124,11 @@ def frontier_ratio(
         mean=float(np.mean(ratios)),
         levels=levels,
         ratios=np.array(ratios),
-        oracle_ratio=_oracle_ratio(levels, scores, costs_usd),
+        oracle_ratio=oracle_ratio(levels, scores, costs_usd),
     )
 
 
-def _oracle_ratio(levels: FloatArray, scores: FloatArray, costs_usd: FloatArray) -> float:
+def oracle_ratio(levels: FloatArray, scores: FloatArray, costs_usd: FloatArray) -> float:
     """The same ratio for a router that knows the realised scores: the plug-in over all values of a right answer."""
     seen = ~np.isnan(scores)
     known = np.where(seen, scores, -1e9)

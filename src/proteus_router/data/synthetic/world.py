@@ -17,12 +17,12 @@ from proteus_router.data.synthetic.pool import MAX_MODELS, MIN_MODELS, ModelCard
 from proteus_router.data.synthetic.prompts import FAMILIES, Prompts, grammar_digest, write_prompts
 from proteus_router.data.synthetic.skills import Hidden, Realism, Skills, draw_hidden, draw_skills
 from proteus_router.errors import ConfigError
-from proteus_router.types import BoolArray, FloatArray
+from proteus_router.types import BoolArray, FloatArray, Predictions
 
 __all__ = ["Sample", "World", "make_world"]
 
 # Streams of random numbers: one a purpose, so that asking for less of one thing changes nothing else.
-_POOL, _SKILLS, _TEXT, _HIDDEN, _SCORE, _OUTPUT, _MISSING, _REFERENCE = range(8)
+_POOL, _SKILLS, _TEXT, _HIDDEN, _SCORE, _OUTPUT, _MISSING, _REFERENCE, _VISIBLE = range(9)
 _N_REFERENCE = 4000  # texts on which mean scores are set, each with four hidden parts: right to half a point
 _N_RUBRIC = 5
 _COHESION = 0.5  # share of graded answers whose rubric items all stand or fall together
@@ -142,6 +142,21 @@ class World:
             simulated=True,
         )
         return Sample(table, expected, self._cost(input_tokens, answer_tokens))
+
+    def query_only(self, n: int, seed: int, *, n_hidden: int = 64) -> Predictions:
+        """What the best router that sees the query alone could know of the queries of `sample(n, seed)`.
+
+        Expected score and cost of every model given the visible part: means over `n_hidden` draws of the hidden part.
+        """
+        prompts = write_prompts(n, generator(_TEXT, self.seed, seed))
+        k = len(self.models)
+        scores, costs = np.zeros((n, k)), np.zeros((n, k))
+        for draw in range(n_hidden):
+            rngs = tuple(generator(_VISIBLE, self.seed, seed, draw, part) for part in range(4))
+            hidden = draw_hidden(n, k, rngs)
+            scores += self.skills.expected_scores(prompts, hidden) / n_hidden
+            costs += self._cost(*self._tokens(prompts, hidden)) / n_hidden
+        return Predictions(scores, costs)
 
     def with_prices(self, factors: Mapping[str, float]) -> World:
         """The same world after some models' prices are multiplied by a factor."""

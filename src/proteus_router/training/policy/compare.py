@@ -15,6 +15,7 @@ from proteus_router.types import FloatArray, Meta
 __all__ = ["Verdict", "bootstrap_ratios", "cost_ratio", "decide"]
 
 _Z95 = 1.645  # one-sided 95%
+_FREE = 0.01
 
 
 @dataclass(frozen=True)
@@ -28,9 +29,18 @@ class Verdict:
 def cost_ratio(
     accuracy: FloatArray, cost: FloatArray, model_accuracy: FloatArray, model_cost: FloatArray
 ) -> float:
-    """Mean over levels of cost / static-mix cost at the accuracy achieved; above the best model, its cost."""
+    """Mean over levels of cost / static-mix cost at the accuracy achieved; above the best model, its cost.
+
+    A free model makes the mix free at low accuracy. Costs then count as at least `_FREE` of the dearest model's,
+    on both sides; in a pool that is free altogether every ratio is 1.
+    """
     hull = lower_hull(model_accuracy, model_cost)[::-1]
     static = np.interp(accuracy, model_accuracy[hull], model_cost[hull])
+    if static.min() <= 0.0:
+        least = _FREE * float(model_cost.max())
+        if least == 0.0:
+            return 1.0
+        cost, static = np.maximum(cost, least), np.maximum(static, least)
     return float((cost / static).mean())
 
 
