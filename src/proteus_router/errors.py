@@ -19,8 +19,15 @@
     ├─ RoutingError
     │  ├─ InvalidQueryError         empty, too long, not text
     │  └─ NoEligibleModelError      .reasons
-    └─ TrainingError
-       └─ DivergenceError           .step  .metric
+    ├─ TrainingError
+    │  └─ DivergenceError           .step  .metric
+    └─ UpstreamError                .model  .retryable  .attempts  .retry_after_s
+       ├─ UpstreamConnectError      refused, reset, or no address
+       ├─ UpstreamTimeoutError      silent for too long, or past the request's deadline
+       ├─ UpstreamRateLimitedError  it answered 429
+       ├─ UpstreamReplyError        it answered, but with a failure or with something that can't be read
+       ├─ UpstreamRejectedError     it refused what the caller sent; .body is its own answer
+       └─ UpstreamUnavailableError  not called: its breaker is open
 
 Each class fixes its exit code (what a shell sees) and its HTTP status (what a client of a server sees), so
 that no caller has to guess.
@@ -50,6 +57,13 @@ __all__ = [
     "SchemaError",
     "TargetError",
     "TrainingError",
+    "UpstreamConnectError",
+    "UpstreamError",
+    "UpstreamRateLimitedError",
+    "UpstreamRejectedError",
+    "UpstreamReplyError",
+    "UpstreamTimeoutError",
+    "UpstreamUnavailableError",
 ]
 
 
@@ -182,3 +196,91 @@ class DivergenceError(TrainingError):
         super().__init__(message, hint=hint)
         self.step = step
         self.metric = metric
+
+
+class UpstreamError(ProteusError):
+    """One model could not answer.
+
+    Attributes
+    ----------
+    model
+        Its name in the pool.
+    retryable
+        Whether another model may be asked instead; False where the fault is the caller's.
+    attempts
+        Calls made to this model for the request.
+    retry_after_s
+        When the upstream asked to be called again, or None.
+    """
+
+    code = "upstream_error"
+    exit_code = 11
+    http_status = 502
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        model: str,
+        retryable: bool = True,
+        attempts: int = 1,
+        retry_after_s: float | None = None,
+        hint: str = "",
+    ) -> None:
+        super().__init__(message, hint=hint)
+        self.model = model
+        self.retryable = retryable
+        self.attempts = attempts
+        self.retry_after_s = retry_after_s
+
+
+class UpstreamConnectError(UpstreamError):
+    code = "upstream_connect"
+
+
+class UpstreamTimeoutError(UpstreamError):
+    code = "upstream_timeout"
+    http_status = 504
+
+
+class UpstreamRateLimitedError(UpstreamError):
+    code = "upstream_rate_limited"
+    http_status = 429
+
+
+class UpstreamReplyError(UpstreamError):
+    code = "upstream_reply"
+
+
+class UpstreamUnavailableError(UpstreamError):
+    code = "upstream_unavailable"
+    http_status = 503
+
+
+class UpstreamRejectedError(UpstreamError):
+    """The upstream refused the request itself: its status and body go to the caller as they came.
+
+    Attributes
+    ----------
+    status, body, content_type
+        The upstream's own answer.
+    """
+
+    code = "upstream_rejected"
+    http_status = 400
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        model: str,
+        status: int,
+        body: bytes,
+        content_type: str = "application/json",
+        attempts: int = 1,
+        hint: str = "",
+    ) -> None:
+        super().__init__(message, model=model, retryable=False, attempts=attempts, hint=hint)
+        self.status = status
+        self.body = body
+        self.content_type = content_type

@@ -23,12 +23,24 @@ PROMISED = {
     "InvalidQueryError": ("invalid_query", 8, 400),
     "NoEligibleModelError": ("no_eligible_model", 8, 503),
     "DivergenceError": ("training_diverged", 9, 500),
+    "UpstreamConnectError": ("upstream_connect", 11, 502),
+    "UpstreamTimeoutError": ("upstream_timeout", 11, 504),
+    "UpstreamRateLimitedError": ("upstream_rate_limited", 11, 429),
+    "UpstreamReplyError": ("upstream_reply", 11, 502),
+    "UpstreamUnavailableError": ("upstream_unavailable", 11, 503),
+    "UpstreamRejectedError": ("upstream_rejected", 11, 400),
 }
 REQUIRED: dict[str, dict[str, Any]] = {
     "InsufficientDataError": {"needed": 30, "available": 7},
     "InfeasibleTargetError": {"best_certified": 0.81},
     "NoEligibleModelError": {"reasons": {"small": "switched off"}},
     "DivergenceError": {"step": 12, "metric": "kl"},
+    "UpstreamConnectError": {"model": "small"},
+    "UpstreamTimeoutError": {"model": "small", "attempts": 3},
+    "UpstreamRateLimitedError": {"model": "small", "retry_after_s": 2.5},
+    "UpstreamReplyError": {"model": "small"},
+    "UpstreamUnavailableError": {"model": "small", "retry_after_s": 8.0},
+    "UpstreamRejectedError": {"model": "small", "status": 422, "body": b"{}"},
 }
 
 
