@@ -21,13 +21,25 @@
     │  └─ NoEligibleModelError      .reasons
     ├─ TrainingError
     │  └─ DivergenceError           .step  .metric
-    └─ UpstreamError                .model  .retryable  .attempts  .retry_after_s
-       ├─ UpstreamConnectError      refused, reset, or no address
-       ├─ UpstreamTimeoutError      silent for too long, or past the request's deadline
-       ├─ UpstreamRateLimitedError  it answered 429
-       ├─ UpstreamReplyError        it answered, but with a failure or with something that can't be read
-       ├─ UpstreamRejectedError     it refused what the caller sent; .body is its own answer
-       └─ UpstreamUnavailableError  not called: its breaker is open
+    ├─ UpstreamError                .model  .retryable  .attempts  .retry_after_s
+    │  ├─ UpstreamConnectError      refused, reset, or no address
+    │  ├─ UpstreamTimeoutError      silent for too long, or past the request's deadline
+    │  ├─ UpstreamRateLimitedError  it answered 429
+    │  ├─ UpstreamReplyError        it answered, but with a failure or with something that can't be read
+    │  ├─ UpstreamRejectedError     it refused what the caller sent; .body is its own answer
+    │  └─ UpstreamUnavailableError  not called: its breaker is open
+    ├─ StoreError
+    │  ├─ StoreUnavailableError     no answer from the database, or it can't write; nothing was acknowledged
+    │  ├─ StoreVersionError         its tables were made by a newer release
+    │  ├─ DecisionNotFoundError     unknown, too old, or another tenant's
+    │  ├─ KeyNotFoundError
+    │  ├─ InvalidFeedbackError      score not in [0, 1], no source, or too many at once
+    │  └─ FeedbackConflictError     .stored_score: the same source said otherwise before
+    └─ AccessError
+       ├─ AuthenticationError       no key, an unknown one, or a revoked one
+       ├─ PermissionDeniedError     the key is good, but not for this
+       ├─ RateLimitedError          .retry_after_s
+       └─ BudgetExhaustedError      .retry_after_s
 
 Each class fixes its exit code (what a shell sees) and its HTTP status (what a client of a server sees), so
 that no caller has to guess.
@@ -38,23 +50,35 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 __all__ = [
+    "AccessError",
     "ArtifactError",
     "ArtifactIntegrityError",
     "ArtifactNotFoundError",
     "ArtifactVersionError",
+    "AuthenticationError",
+    "BudgetExhaustedError",
     "ConfigError",
     "DataError",
+    "DecisionNotFoundError",
     "DivergenceError",
     "EncoderError",
+    "FeedbackConflictError",
     "InfeasibleTargetError",
     "InsufficientDataError",
+    "InvalidFeedbackError",
     "InvalidQueryError",
     "InvalidTargetError",
+    "KeyNotFoundError",
     "LeakageError",
     "NoEligibleModelError",
+    "PermissionDeniedError",
     "ProteusError",
+    "RateLimitedError",
     "RoutingError",
     "SchemaError",
+    "StoreError",
+    "StoreUnavailableError",
+    "StoreVersionError",
     "TargetError",
     "TrainingError",
     "UpstreamConnectError",
@@ -284,3 +308,74 @@ class UpstreamRejectedError(UpstreamError):
         self.status = status
         self.body = body
         self.content_type = content_type
+
+
+class StoreError(ProteusError):
+    code = "store_error"
+    exit_code = 12
+    http_status = 503
+
+
+class StoreUnavailableError(StoreError):
+    code = "store_unavailable"
+
+
+class StoreVersionError(StoreError):
+    code = "store_version"
+
+
+class DecisionNotFoundError(StoreError):
+    code = "decision_not_found"
+    http_status = 404
+
+
+class KeyNotFoundError(StoreError):
+    code = "key_not_found"
+    http_status = 404
+
+
+class InvalidFeedbackError(StoreError):
+    code = "invalid_feedback"
+    http_status = 400
+
+
+class FeedbackConflictError(StoreError):
+    code = "feedback_conflict"
+    http_status = 409
+
+    def __init__(self, message: str, *, stored_score: float, hint: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.stored_score = stored_score
+
+
+class AccessError(ProteusError):
+    code = "access_error"
+    exit_code = 13
+    http_status = 403
+
+
+class AuthenticationError(AccessError):
+    code = "invalid_api_key"
+    http_status = 401
+
+
+class PermissionDeniedError(AccessError):
+    code = "permission_denied"
+
+
+class RateLimitedError(AccessError):
+    code = "rate_limit_exceeded"
+    http_status = 429
+
+    def __init__(self, message: str, *, retry_after_s: float, hint: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.retry_after_s = retry_after_s
+
+
+class BudgetExhaustedError(AccessError):
+    code = "budget_exhausted"
+    http_status = 429
+
+    def __init__(self, message: str, *, retry_after_s: float, hint: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.retry_after_s = retry_after_s

@@ -29,6 +29,16 @@ PROMISED = {
     "UpstreamReplyError": ("upstream_reply", 11, 502),
     "UpstreamUnavailableError": ("upstream_unavailable", 11, 503),
     "UpstreamRejectedError": ("upstream_rejected", 11, 400),
+    "StoreUnavailableError": ("store_unavailable", 12, 503),
+    "StoreVersionError": ("store_version", 12, 503),
+    "DecisionNotFoundError": ("decision_not_found", 12, 404),
+    "KeyNotFoundError": ("key_not_found", 12, 404),
+    "InvalidFeedbackError": ("invalid_feedback", 12, 400),
+    "FeedbackConflictError": ("feedback_conflict", 12, 409),
+    "AuthenticationError": ("invalid_api_key", 13, 401),
+    "PermissionDeniedError": ("permission_denied", 13, 403),
+    "RateLimitedError": ("rate_limit_exceeded", 13, 429),
+    "BudgetExhaustedError": ("budget_exhausted", 13, 429),
 }
 REQUIRED: dict[str, dict[str, Any]] = {
     "InsufficientDataError": {"needed": 30, "available": 7},
@@ -41,6 +51,9 @@ REQUIRED: dict[str, dict[str, Any]] = {
     "UpstreamReplyError": {"model": "small"},
     "UpstreamUnavailableError": {"model": "small", "retry_after_s": 8.0},
     "UpstreamRejectedError": {"model": "small", "status": 422, "body": b"{}"},
+    "FeedbackConflictError": {"stored_score": 0.25},
+    "RateLimitedError": {"retry_after_s": 1.5},
+    "BudgetExhaustedError": {"retry_after_s": 3600.0},
 }
 
 

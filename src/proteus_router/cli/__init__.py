@@ -2,7 +2,7 @@
 
 Exit codes: 0 done; 1 unexpected; 2 usage or configuration; 3 data; 4 encoder; 5 artifact; 6 target not a
 fraction; 7 target can't be certified; 8 query or routing; 9 training; 10 the system refused (disk full,
-permission); 130 interrupted.
+permission); 11 upstream; 12 store; 13 access; 130 interrupted.
 """
 
 from __future__ import annotations
