@@ -112,6 +112,8 @@ class DecisionRecord:
         A hash, never the caller's own words.
     candidates
         What the router knew of every model.
+    audit_probability
+        Probability with which the decision was drawn for grading; None where nothing was drawn.
     prompt, answer
         None unless the operator switched their storage on.
     """
@@ -148,6 +150,7 @@ class DecisionRecord:
     prompt: str | None
     answer: str | None
     router_fingerprint: str
+    audit_probability: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
