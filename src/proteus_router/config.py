@@ -243,14 +243,17 @@ def explain_validation(
     for item in error.errors():
         location = item["loc"]
         source, key = source_of(location), ".".join(str(part) for part in location)
+        message = item["msg"].removeprefix("Value error, ").rstrip(".")
         if item["type"] == "extra_forbidden":
             near = difflib.get_close_matches(str(location[-1]), _known_keys(root, location[:-1]), n=1)
             lines.append(f"{source}: unknown key {key!r}." + (f" Did you mean {near[0]!r}?" if near else ""))
         elif item["type"] == "missing":
             lines.append(f"{source}: {key} is missing.")
+        elif not location:  # a rule about several keys
+            lines.append(f"{source}: {message}.")
         else:
             given = "" if _is_secret(location) else f" (given {item['input']!r})"
-            lines.append(f"{source}: {key}: {item['msg']}{given}.")
+            lines.append(f"{source}: {key}: {message}{given}.")
     return "\n".join(lines)
 
 
