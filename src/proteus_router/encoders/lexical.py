@@ -29,11 +29,12 @@ __all__ = ["LexicalEncoder", "LexicalRow", "SparseRows"]
 
 @dataclass(frozen=True, slots=True)
 class LexicalRow:
-    """One text: its TF-IDF entries and its standardised surface features."""
+    """One text: its TF-IDF entries, its standardised surface features, the share of its words in the vocabulary."""
 
     indices: IntArray  # (nnz,)
     values: FloatArray  # (nnz,)
     surface: FloatArray  # (n_surface,)
+    known_share: float  # 0 where the text has no words
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,13 +134,14 @@ class LexicalEncoder:
         found = words(text)
         surface = (surface_features(text, found) - self.surface_mean) / self.surface_scale
         column = self._column
-        known = [(column[word], count) for word, count in Counter(found).items() if word in column]
+        known = Counter([column[word] for word in found if word in column])
         if not known:
-            return LexicalRow(np.zeros(0, dtype=np.int64), np.zeros(0), surface)
-        table = np.array(known, dtype=np.int64)
-        indices = table[:, 0]
-        values = (1.0 + np.log(table[:, 1])) * self.idf[indices]
-        return LexicalRow(indices, values / np.sqrt(values @ values), surface)
+            return LexicalRow(np.zeros(0, dtype=np.int64), np.zeros(0), surface, 0.0)
+        indices = np.fromiter(known, dtype=np.int64, count=len(known))
+        counts = np.fromiter(known.values(), dtype=np.int64, count=len(known))
+        values = (1.0 + np.log(counts)) * self.idf[indices]
+        share = float(counts.sum()) / len(found)
+        return LexicalRow(indices, values / np.sqrt(values @ values), surface, share)
 
     def sparse(self, texts: Sequence[str]) -> SparseRows:
         """TF-IDF rows of unit length (or empty)."""

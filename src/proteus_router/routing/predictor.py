@@ -85,6 +85,7 @@ class HeadsPredictor:
         word_map = self._word_map
         linear = np.empty((n, k))
         dense = np.empty((n, len(self.w_in)))
+        known = np.empty(n)
         lexical_dim = self.lexical.dim
         for i, text in enumerate(texts):
             row = self.lexical.row(text)
@@ -92,12 +93,13 @@ class HeadsPredictor:
             linear[i] = mapped[:k]
             dense[i, : len(mapped) - k] = mapped[k:]
             dense[i, len(mapped) - k : lexical_dim] = row.surface
+            known[i] = row.known_share
         if self.encoder is not None:
             dense[:, lexical_dim:] = self.encoder.encode(texts)
         hidden = np.maximum(_by_row(dense, self.w_in) + self.b_in, 0.0)
         raw = linear + _by_row(hidden, self.w_out) + self.bias
         costs = np.exp(_by_row(dense, self.cost_weights) + self.cost_bias)
-        return Predictions(limit_scores(raw), costs)
+        return Predictions(limit_scores(raw), costs, known_shares=known)
 
     def to_state(self) -> tuple[Arrays, Meta]:
         lexical_arrays, lexical_meta = self.lexical.to_state()
