@@ -18,6 +18,9 @@
     │  └─ InfeasibleTargetError     .best_certified
     ├─ RoutingError
     │  ├─ InvalidQueryError         empty, too long, not text
+    │  ├─ InvalidRequestError       a body or a field that is not as documented
+    │  ├─ RequestTooLargeError      a body too long or too deeply nested
+    │  ├─ UnknownModelError         no such model or tier
     │  └─ NoEligibleModelError      .reasons
     ├─ TrainingError
     │  └─ DivergenceError           .step  .metric
@@ -38,6 +41,7 @@
     └─ AccessError
        ├─ AuthenticationError       no key, an unknown one, or a revoked one
        ├─ PermissionDeniedError     the key is good, but not for this
+       ├─ InvalidKeyError           a key that can't be made: a limit below 0, a budget without its period
        ├─ RateLimitedError          .retry_after_s
        └─ BudgetExhaustedError      .retry_after_s
 
@@ -66,7 +70,9 @@ __all__ = [
     "InfeasibleTargetError",
     "InsufficientDataError",
     "InvalidFeedbackError",
+    "InvalidKeyError",
     "InvalidQueryError",
+    "InvalidRequestError",
     "InvalidTargetError",
     "KeyNotFoundError",
     "LeakageError",
@@ -74,6 +80,7 @@ __all__ = [
     "PermissionDeniedError",
     "ProteusError",
     "RateLimitedError",
+    "RequestTooLargeError",
     "RoutingError",
     "SchemaError",
     "StoreError",
@@ -81,6 +88,7 @@ __all__ = [
     "StoreVersionError",
     "TargetError",
     "TrainingError",
+    "UnknownModelError",
     "UpstreamConnectError",
     "UpstreamError",
     "UpstreamRateLimitedError",
@@ -196,6 +204,20 @@ class RoutingError(ProteusError):
 
 class InvalidQueryError(RoutingError):
     code = "invalid_query"
+
+
+class InvalidRequestError(RoutingError):
+    code = "invalid_request"
+
+
+class RequestTooLargeError(RoutingError):
+    code = "request_too_large"
+    http_status = 413
+
+
+class UnknownModelError(RoutingError):
+    code = "model_not_found"
+    http_status = 404
 
 
 class NoEligibleModelError(RoutingError):
@@ -361,6 +383,11 @@ class AuthenticationError(AccessError):
 
 class PermissionDeniedError(AccessError):
     code = "permission_denied"
+
+
+class InvalidKeyError(AccessError):
+    code = "invalid_key"
+    http_status = 400
 
 
 class RateLimitedError(AccessError):

@@ -21,6 +21,9 @@ PROMISED = {
     "InvalidTargetError": ("invalid_target", 6, 400),
     "InfeasibleTargetError": ("infeasible_target", 7, 422),
     "InvalidQueryError": ("invalid_query", 8, 400),
+    "InvalidRequestError": ("invalid_request", 8, 400),
+    "RequestTooLargeError": ("request_too_large", 8, 413),
+    "UnknownModelError": ("model_not_found", 8, 404),
     "NoEligibleModelError": ("no_eligible_model", 8, 503),
     "DivergenceError": ("training_diverged", 9, 500),
     "UpstreamConnectError": ("upstream_connect", 11, 502),
@@ -37,6 +40,7 @@ PROMISED = {
     "FeedbackConflictError": ("feedback_conflict", 12, 409),
     "AuthenticationError": ("invalid_api_key", 13, 401),
     "PermissionDeniedError": ("permission_denied", 13, 403),
+    "InvalidKeyError": ("invalid_key", 13, 400),
     "RateLimitedError": ("rate_limit_exceeded", 13, 429),
     "BudgetExhaustedError": ("budget_exhausted", 13, 429),
 }
