@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from collections.abc import Awaitable, Callable
 
 from proteus_router.errors import StoreUnavailableError
+from proteus_router.serving.clock import Clock, SystemClock
 
 __all__ = ["Retention"]
 
@@ -35,14 +35,12 @@ class Retention:
         delete_older: Callable[[float], Awaitable[int]],
         *,
         keep_s: float,
-        wall: Callable[[], float] = time.time,
-        monotonic: Callable[[], float] = time.monotonic,
+        clock: Clock | None = None,
     ) -> None:
         self._delete_older = delete_older
         self._keep_s = keep_s
-        self._wall = wall
-        self._monotonic = monotonic
-        self._offset_s = wall() - monotonic()
+        self._clock = clock or SystemClock()
+        self._offset_s = self._clock.wall() - self._clock.monotonic()
 
     async def run(self) -> None:
         while True:
@@ -54,12 +52,12 @@ class Retention:
 
     async def delete_once(self) -> int:
         """Delete everything that is too old now; how many decisions went."""
-        offset_s = self._wall() - self._monotonic()
+        offset_s = self._clock.wall() - self._clock.monotonic()
         leap_s, self._offset_s = offset_s - self._offset_s, offset_s
         if abs(leap_s) > _JUMP_S:
             _log.warning("retention: the clock moved by %.0f s; nothing is deleted this time", leap_s)
             return 0
         gone = 0
-        while step := await self._delete_older(self._wall() - self._keep_s):
+        while step := await self._delete_older(self._clock.wall() - self._keep_s):
             gone += step
         return gone
