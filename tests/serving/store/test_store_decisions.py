@@ -3,51 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import math
 import time
-from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
-import sqlalchemy as sa
 
 from proteus_router.errors import DecisionNotFoundError
 from proteus_router.serving.records import DecisionRecord
-from proteus_router.serving.store import Store, open_store
-
-MakeDecision = Callable[..., DecisionRecord]
-
-
-@contextlib.asynccontextmanager
-async def opened(url: str, **settings: Any) -> AsyncIterator[Store]:
-    store = open_store(url, **settings)
-    await store.start()
-    try:
-        yield store
-    finally:
-        await store.close()
-
-
-async def until(condition: Callable[[], bool], within_s: float = 5.0) -> None:
-    deadline = time.monotonic() + within_s
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen in time"
-        await asyncio.sleep(0.01)
-
-
-def rows(url: str, statement: str) -> list[Any]:
-    engine = sa.create_engine(url)
-    with engine.connect() as connection:
-        found = list(connection.execute(sa.text(statement)))
-    engine.dispose()
-    return found
-
-
-def count(url: str) -> int:
-    return int(rows(url, "SELECT count(*) FROM decisions")[0][0])
+from proteus_router.serving.store import Store
+from tests.serving.store.helpers import MakeDecision, count, opened, rows, until
 
 
 def test_a_decision_reads_back_as_it_was_recorded(url: str, make_decision: MakeDecision) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -13,6 +12,7 @@ from typing import TypeVar
 import sqlalchemy as sa
 
 from proteus_router.errors import DecisionNotFoundError, InvalidFeedbackError, StoreUnavailableError
+from proteus_router.serving.clock import Clock, SystemClock
 from proteus_router.serving.records import ApiKey, DecisionRecord, Feedback
 from proteus_router.serving.store import decisions, keys
 from proteus_router.serving.store.database import Database
@@ -37,6 +37,7 @@ def open_store(
     keep_text: bool = False,
     retention_days: float | None = None,
     timeout_s: float = 5.0,
+    clock: Clock | None = None,
 ) -> Store:
     """A store on `url`, not yet connected: ``await store.start()`` does that, and makes the tables.
 
@@ -54,6 +55,8 @@ def open_store(
         Older decisions are deleted with their feedback; None keeps them.
     timeout_s
         How long a call may wait for the database before it fails with StoreUnavailableError.
+    clock
+        Wall time of retention and of revocations.
 
     Examples
     --------
@@ -69,6 +72,7 @@ def open_store(
         keep_text=keep_text,
         retention_days=retention_days,
         timeout_s=timeout_s,
+        clock=clock or SystemClock(),
     )
 
 
@@ -89,11 +93,13 @@ class Store:
         keep_text: bool,
         retention_days: float | None,
         timeout_s: float,
+        clock: Clock,
     ) -> None:
         self._database = database
         self._flush_interval_s = flush_interval_s
         self._timeout_s = timeout_s
         self._keep_text = keep_text
+        self._clock = clock
         self._writer = DecisionWriter(
             self._write_decisions,
             flush_interval_s=flush_interval_s,
@@ -139,7 +145,7 @@ class Store:
             _log.info("store %s: tables at version %s", self.address, version)
         self._writer.start()
         if self._retention_days is not None:
-            retention = Retention(self._delete_older, keep_s=self._retention_days * 86_400)
+            retention = Retention(self._delete_older, keep_s=self._retention_days * 86_400, clock=self._clock)
             self._retention = asyncio.create_task(retention.run())
 
     async def close(self) -> None:
@@ -211,7 +217,7 @@ class Store:
 
     async def revoke_key(self, key_id: str) -> ApiKey:
         """Revoke a key for good; raises KeyNotFoundError."""
-        now = time.time()
+        now = self._clock.wall()
         return await self._write(lambda connection: keys.revoke_key(connection, key_id, now))
 
     async def stored_keys(self) -> list[tuple[ApiKey, str]]:
