@@ -26,6 +26,7 @@ _COMMANDS = {
     "data": ("proteus_router.cli.data", "data_group"),
     "encoder": ("proteus_router.cli.encoder", "encoder_group"),
     "demo": ("proteus_router.cli.demo", "demo"),
+    "provider": ("proteus_router.cli.provider", "provider"),
 }
 SYSTEM_REFUSED, INTERRUPTED = 10, 130
 
