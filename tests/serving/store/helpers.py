@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import time
 from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
 from typing import Any
 
 import sqlalchemy as sa
@@ -13,9 +14,27 @@ import sqlalchemy as sa
 from proteus_router.serving.records import DecisionRecord
 from proteus_router.serving.store import Store, open_store
 
-__all__ = ["MakeDecision", "count", "opened", "rows", "until"]
+__all__ = ["FakeClock", "MakeDecision", "count", "opened", "rows", "until"]
 
 MakeDecision = Callable[..., DecisionRecord]
+
+
+@dataclass
+class FakeClock:
+    """Both clocks, moved by hand."""
+
+    wall_s: float = 1_800_000_000.0
+    monotonic_s: float = 50.0
+
+    def wall(self) -> float:
+        return self.wall_s
+
+    def monotonic(self) -> float:
+        return self.monotonic_s
+
+    def passes(self, seconds: float) -> None:
+        self.wall_s += seconds
+        self.monotonic_s += seconds
 
 
 @contextlib.asynccontextmanager

@@ -4,31 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import time
-from dataclasses import dataclass
 
 import pytest
 
 from proteus_router.serving.records import Feedback
 from proteus_router.serving.store.retention import Retention
-from tests.serving.store.helpers import MakeDecision, count, opened, rows, until
+from tests.serving.store.helpers import FakeClock, MakeDecision, count, opened, rows, until
 
 DAY_S = 86_400.0
-
-
-@dataclass
-class FakeClock:
-    wall_s: float = 1_800_000_000.0
-    monotonic_s: float = 50.0
-
-    def wall(self) -> float:
-        return self.wall_s
-
-    def monotonic(self) -> float:
-        return self.monotonic_s
-
-    def passes(self, seconds: float) -> None:
-        self.wall_s += seconds
-        self.monotonic_s += seconds
 
 
 def test_what_is_too_old_goes_with_its_feedback_and_the_rest_stays(

@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import psycopg
 import pytest
 
 from proteus_router.serving.records import DecisionRecord
@@ -24,6 +23,7 @@ def sqlite_url(tmp_path: Path) -> str:
 
 @pytest.fixture
 def postgres_url() -> Iterator[str]:
+    psycopg = pytest.importorskip("psycopg")
     schema = f"proteus_{uuid.uuid4().hex[:16]}"
     try:
         server = psycopg.connect(SERVER, autocommit=True, connect_timeout=2)
