@@ -6,11 +6,10 @@ import asyncio
 from collections.abc import Iterable
 from typing import Any
 
-import orjson
 from starlette.types import Receive, Scope, Send
 
 from proteus_router.errors import InvalidRequestError, RequestTooLargeError
-from proteus_router.serving.upstream.bodies import loads
+from proteus_router.serving.upstream.bodies import dumps, loads
 
 __all__ = ["ClientGoneError", "Header", "header_map", "json_answer", "parse_json", "read_body", "send_answer"]
 
@@ -62,13 +61,13 @@ async def read_body(
     return parts[0] if len(parts) == 1 else b"".join(parts)
 
 
-def parse_json(body: bytes, *, max_depth: int) -> dict[str, Any]:
-    """The JSON object in `body`.
+def parse_json(body: bytes, *, max_depth: int) -> Any:
+    """The JSON value in `body`.
 
     Raises
     ------
     InvalidRequestError
-        Not JSON, or not an object.
+        Not JSON.
     RequestTooLargeError
         Nested deeper than `max_depth`.
     """
@@ -78,8 +77,6 @@ def parse_json(body: bytes, *, max_depth: int) -> dict[str, Any]:
         raise _too_deep(max_depth) from None
     except ValueError:
         raise InvalidRequestError("the body is not JSON.", hint="Send one JSON object, UTF-8.") from None
-    if not isinstance(content, dict):
-        raise InvalidRequestError("the body must be a JSON object.")
     # A body with few brackets can't be deep: nearly every one.
     if body.count(b"{") + body.count(b"[") > max_depth and _is_deeper(content, max_depth):
         raise _too_deep(max_depth)
@@ -87,7 +84,7 @@ def parse_json(body: bytes, *, max_depth: int) -> dict[str, Any]:
 
 
 def _is_deeper(content: Any, max_depth: int) -> bool:
-    level = [content]
+    level = [content] if isinstance(content, dict | list) else []
     for _ in range(max_depth):
         level = [
             child
@@ -102,7 +99,7 @@ def _is_deeper(content: Any, max_depth: int) -> bool:
 
 def json_answer(content: Any) -> bytes:
     """`content` as JSON; numbers that are not finite become null."""
-    return orjson.dumps(content, option=orjson.OPT_NON_STR_KEYS)
+    return dumps(content)
 
 
 async def send_answer(

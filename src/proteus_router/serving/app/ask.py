@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -19,6 +18,7 @@ __all__ = ["ALIAS", "TARGET_HEADER", "Ask", "read_ask"]
 
 ALIAS = "proteus"
 TARGET_HEADER = b"x-proteus-accuracy-target"
+_MOST_USD = 1e9
 _OPTIONS = ("accuracy_target", "max_cost_usd", "models")
 
 

@@ -84,7 +84,13 @@ def encoded_text(turns: tuple[Turn, ...], scope: str, max_chars: int) -> str:
         text = "\n\n".join(turn.text for turn in turns if turn.text)
     else:
         said = [turn.text for turn in turns if turn.role == "user" and turn.text and not turn.text.isspace()]
-        text = "\n\n".join(said) if scope == "all_user" else said[-1 if scope == "last_user" else 0] if said else ""
+        text = (
+            "\n\n".join(said)
+            if scope == "all_user"
+            else said[-1 if scope == "last_user" else 0]
+            if said
+            else ""
+        )
     if len(text) <= max_chars:
         return "" if text.isspace() else text
     half = max_chars // 2

@@ -89,6 +89,7 @@ class Selection:
         self._live, self._api, self._ask, self._facts = live, api, ask, facts
         self._pinned, self._locked, self._budget_usd = pinned, locked and pinned is not None, budget_usd
         self._available, self._rng = available, rng
+        self.only_budget_is_short = False  # some model was refused for nothing else
         self.plan: Plan | None = None
         if ask.tier is not None and ask.accuracy_target is not None:
             self.plan = live.router.plan(
@@ -285,8 +286,6 @@ class Selection:
             return "not among the models allowed for this request"
         if ask.max_cost_usd is not None and cost > ask.max_cost_usd:
             return f"predicted cost {cost:.3g} USD is above max_cost_usd"
-        if self._budget_usd is not None and cost > self._budget_usd:
-            return f"predicted cost {cost:.3g} USD is more than the key's budget has left"
         deployments = entry.deployments.get(self._api)
         if deployments is None:
             return f"speaks {', '.join(entry.deployments)}, not {self._api}"
@@ -299,6 +298,9 @@ class Selection:
                 fit.append(model)
         if not fit:
             return reason
+        if self._budget_usd is not None and cost > self._budget_usd:
+            self.only_budget_is_short = True
+            return f"predicted cost {cost:.3g} USD is more than the key's budget has left"
         if len(fit) > 1:
             first = self._rng.randrange(len(fit))
             fit = fit[first:] + fit[:first]

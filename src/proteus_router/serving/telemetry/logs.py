@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import sys
 import time
@@ -82,9 +83,12 @@ class _JsonFormatter(logging.Formatter):
             "logger": record.name,
             "message": record.getMessage(),
         }
-        for name, value in vars(record).items():
-            if name not in _PLAIN and value is not None:
-                line[name] = value
+        line.update(
+            (name, value) for name, value in vars(record).items() if name not in _PLAIN and value is not None
+        )
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
-        return orjson.dumps(line, default=str, option=orjson.OPT_NON_STR_KEYS).decode("utf-8")
+        try:
+            return orjson.dumps(line, default=str).decode("utf-8")
+        except TypeError:  # half a surrogate pair in a message: json escapes it
+            return json.dumps(line, default=str)

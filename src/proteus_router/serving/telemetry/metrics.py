@@ -35,7 +35,7 @@ class Metrics:
 
     def __init__(self, gauges: Iterable[Gauge] = ()) -> None:
         self.registry = CollectorRegistry(auto_describe=False)
-        new = {"registry": self.registry}
+        new: dict[str, Any] = {"registry": self.registry}
         self._requests = Counter(
             "proteus_requests_total", "Requests answered.", ("endpoint", "status"), **new
         )
