@@ -39,7 +39,7 @@ def upstream_body(model: PoolModel, body: bytes | Mapping[str, Any], *, stream: 
 def loads(data: bytes) -> Any:
     """The value of `data`; `ValueError` where it is not JSON.
 
-    Half a surrogate pair and numbers beyond a double are read too: other parsers accept them.
+    What orjson refuses but other parsers accept is read too: half a surrogate pair, a number beyond a double.
     """
     try:
         return orjson.loads(data)

@@ -36,8 +36,8 @@ class Breaker:
     """The state of one model. Times are seconds of one monotonic clock.
 
     Closed: calls pass. Open: none pass until the cooldown is over. Half open: one call passes, the probe, and its
-    outcome decides. A pause (the upstream said when to come back) stops calls as an open breaker does, but is no
-    failure.
+    outcome decides; calls from before it opened say nothing new. A pause (the upstream said when to come back) stops
+    calls as an open breaker does, but is no failure.
     """
 
     policy: BreakerPolicy = field(default_factory=BreakerPolicy)
@@ -74,22 +74,20 @@ class Breaker:
         return True
 
     def success(self) -> None:
-        if self._opened_at is not None:
-            self._opened_at = None
+        if self._opened_at is None:
+            self._outcomes.append(True)
+        elif self._probing:
+            self._opened_at, self._probing = None, False
             self._outcomes.clear()
-        self._probing = False
-        self._outcomes.append(True)
 
     def failure(self, now: float) -> None:
-        if self._opened_at is not None:
-            if self._probing:
-                self._cooldown_s = min(2 * self._cooldown_s, self.policy.longest_cooldown_s)
-                self._opened_at = now
-            self._probing = False  # a call from before it opened says nothing new
-            return
-        self._outcomes.append(False)
-        if self._is_failing():
-            self._opened_at, self._cooldown_s = now, self.policy.cooldown_s
+        if self._opened_at is None:
+            self._outcomes.append(False)
+            if self._is_failing():
+                self._opened_at, self._cooldown_s = now, self.policy.cooldown_s
+        elif self._probing:
+            self._opened_at, self._probing = now, False
+            self._cooldown_s = min(2 * self._cooldown_s, self.policy.longest_cooldown_s)
 
     def leave(self) -> None:
         """The call ended without telling anything about the model: the caller went away, or was refused."""

@@ -5,6 +5,7 @@ Messages name the model and never the address, the key or anything the upstream 
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import aiohttp
@@ -38,8 +39,11 @@ def as_upstream_error(error: Exception, model: PoolModel) -> UpstreamError:
         return UpstreamTimeoutError(f"{name}: silent for {limits.first_byte_s:g} s.", model=name)
     if isinstance(error, TimeoutError):
         return UpstreamTimeoutError(f"{name}: not done within the time allowed.", model=name)
+    if isinstance(error, aiohttp.ClientSSLError):
+        return UpstreamConnectError(f"{name}: no secure connection (TLS or its certificate).", model=name)
     if isinstance(error, aiohttp.ClientConnectorError):
-        why = error.os_error.strerror or type(error.os_error).__name__
+        code = error.os_error.errno  # its text may hold the address
+        why = os.strerror(code) if code and code > 0 else "no such host"
         return UpstreamConnectError(f"{name}: no connection ({why}).", model=name)
     if isinstance(error, aiohttp.ClientPayloadError):
         return UpstreamReplyError(f"{name} closed the connection before the end of its answer.", model=name)

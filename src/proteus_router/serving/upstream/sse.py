@@ -210,6 +210,8 @@ def _split_any(data: bytes) -> tuple[list[bytes], bytes]:
     """Events with whatever line ends they came with, and the rest."""
     events, position = [], 0
     for boundary in _BOUNDARY.finditer(data):
+        if boundary.end() == len(data) and boundary[0] in (b"\r\n\r", b"\n\r"):
+            break  # the second half of this line end has not arrived
         events.append(data[position : boundary.end()])
         position = boundary.end()
     return events, data[position:]
