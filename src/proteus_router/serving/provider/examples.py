@@ -52,7 +52,8 @@ def _scalar(kind: str, schema: Mapping[str, Any], answer: str) -> Any:
         return None
     if kind in ("integer", "number"):
         value = int(answer) if answer.isdigit() else 1
-        return max(schema.get("minimum", value), min(schema.get("maximum", value), value))
+        value = min(value, schema.get("maximum", value))
+        return max(value, schema.get("minimum", value))
     return answer
 
 

@@ -113,8 +113,9 @@ class Orders:
 
     def take(self, model: str) -> Order | None:
         """The order for one request of `model`, counted; None where it is simply answered."""
-        standing = self._standing.get(model) or self._standing.get("*")
-        if standing is None or standing.left <= 0:
+        found = (self._standing.get(name) for name in (model, "*"))
+        standing = next((one for one in found if one is not None and one.left > 0), None)
+        if standing is None:
             return None
         order = standing.order
         if order.share < 1.0 and self._rng.random() >= order.share:
