@@ -153,7 +153,7 @@ def test_a_refusal_of_the_request_is_handed_on_with_its_body(
             assert (caught.value.status, caught.value.attempts, caught.value.retryable) == (400, 1, False)
             assert b"messages must be a list" in caught.value.body
             assert caught.value.content_type == "application/json"
-            assert client.available("pool/large")
+            assert client.available(make_model())
 
     asyncio.run(run())
 

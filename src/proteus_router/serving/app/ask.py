@@ -146,13 +146,8 @@ def _options(body: Mapping[str, Any]) -> Mapping[str, Any]:
 def _max_cost(value: Any) -> float | None:
     if value is None:
         return None
-    if (
-        isinstance(value, bool)
-        or not isinstance(value, int | float)
-        or not math.isfinite(value)
-        or value <= 0
-    ):
-        raise InvalidRequestError("proteus.max_cost_usd must be a number of USD above 0.")
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < _MOST_USD:
+        raise InvalidRequestError("proteus.max_cost_usd must be a number of USD above 0 and below 1e9.")
     return float(value)
 
 

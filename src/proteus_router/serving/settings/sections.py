@@ -142,19 +142,27 @@ class TimeoutSettings(_Section):
 class RetrySettings(_Section):
     """Repeated calls to one upstream, only before its first byte."""
 
-    max_attempts: int = Field(default=3, ge=1, le=10, description="Calls to one model for one request.")
-    backoff_base_s: float = Field(default=0.25, gt=0, description="First pause, doubled each time, jittered.")
-    backoff_max_s: float = Field(default=5.0, gt=0, description="Longest pause.")
-    budget_ratio: float = Field(
-        default=0.2, ge=0, le=1, description="Retries allowed for each request of late, over all requests."
+    attempts: int = Field(default=3, ge=1, le=10, description="Calls to one model for one request.")
+    first_wait_s: float = Field(default=0.2, gt=0, description="First pause; doubled each time, jittered.")
+    longest_wait_s: float = Field(default=2.0, gt=0, description="Longest pause.")
+    longest_retry_after_s: float = Field(
+        default=5.0, ge=0, description="A longer `Retry-After` is not waited for: another model is asked."
+    )
+    budget_share: float = Field(
+        default=0.2, ge=0, le=1, description="Retries allowed, as a share of the calls to a model."
+    )
+    budget_reserve: float = Field(
+        default=10.0, ge=1, description="Retries allowed beyond that after a time without any."
     )
 
 
 class BreakerSettings(_Section):
-    """When an upstream that fails is left alone."""
+    """When a model that fails is left alone for a while."""
 
-    failures: int = Field(default=5, ge=1, description="Failures in a row that open the breaker.")
-    open_s: float = Field(default=10.0, gt=0, description="Time until one request may try again.")
+    in_a_row: int = Field(default=5, ge=1, description="Failures one after the other that open the breaker.")
+    of_last: int = Field(default=20, ge=2, description="Or half of so many calls failed.")
+    cooldown_s: float = Field(default=5.0, gt=0, description="Time until one call may probe; then doubled.")
+    longest_cooldown_s: float = Field(default=120.0, gt=0, description="Longest such time.")
 
 
 class UpstreamSettings(_Section):
@@ -163,7 +171,6 @@ class UpstreamSettings(_Section):
     timeouts: TimeoutSettings = TimeoutSettings()
     retries: RetrySettings = RetrySettings()
     breaker: BreakerSettings = BreakerSettings()
-    max_connections: int = Field(default=1_000, ge=1, description="Open connections, all upstreams together.")
 
 
 class AuthSettings(_Section):

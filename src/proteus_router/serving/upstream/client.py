@@ -67,7 +67,7 @@ class UpstreamClient:
         self._breaker = breaker or BreakerPolicy()
         self._clock = clock
         self._rng = rng or random.Random()
-        self._lanes: dict[str, Lane] = {}
+        self._lanes: dict[_LaneKey, Lane] = {}
         self._session: aiohttp.ClientSession | None = None
 
     async def start(self) -> None:
@@ -86,13 +86,13 @@ class UpstreamClient:
             await self._session.close()
             self._session = None
 
-    def available(self, name: str) -> bool:
+    def available(self, model: PoolModel) -> bool:
         """Whether a call to the model would be made now: its breaker is closed, or due for a probe."""
-        lane = self._lanes.get(name)
+        lane = self._lanes.get(_lane_key(model))
         return lane is None or lane.breaker.available(self._clock())
 
-    def breaker_state(self, name: str) -> BreakerState:
-        lane = self._lanes.get(name)
+    def breaker_state(self, model: PoolModel) -> BreakerState:
+        lane = self._lanes.get(_lane_key(model))
         return "closed" if lane is None else lane.breaker.state(self._clock())
 
     async def call(
@@ -253,16 +253,23 @@ class UpstreamClient:
         return None
 
     def _lane(self, model: PoolModel) -> Lane:
-        lane = self._lanes.get(model.name)
+        key = _lane_key(model)
+        lane = self._lanes.get(key)
         if lane is not None and (lane.model is model or lane.model == model):
             return lane
         fresh = Lane.of(model, self._breaker, self._retry)
-        if (
-            lane is not None and lane.url == fresh.url
-        ):  # a reload changed a price: its health is still its health
+        if lane is not None:  # a reload changed a price: its health is still its health
             fresh.breaker, fresh.budget = lane.breaker, lane.budget
-        self._lanes[model.name] = fresh
+        self._lanes[key] = fresh
         return fresh
+
+
+_LaneKey = tuple[str, str, str, str, str]
+
+
+def _lane_key(model: PoolModel) -> _LaneKey:
+    """What makes an upstream another one: a pool name may have several, by shape, by address, by account."""
+    return model.name, model.api, model.api_base, model.upstream_model, model.api_key
 
 
 @dataclass(slots=True)
