@@ -26,6 +26,8 @@ _COMMANDS = {
     "data": ("proteus_router.cli.data", "data_group"),
     "encoder": ("proteus_router.cli.encoder", "encoder_group"),
     "demo": ("proteus_router.cli.demo", "demo"),
+    "serve": ("proteus_router.cli.serve", "serve"),
+    "config": ("proteus_router.cli.config", "config_group"),
     "provider": ("proteus_router.cli.provider", "provider"),
 }
 SYSTEM_REFUSED, INTERRUPTED = 10, 130
