@@ -22,7 +22,7 @@ from proteus_router.errors import (
 from proteus_router.serving.provider import Order, Provider
 from proteus_router.serving.records import ApiShape, Timeouts
 from proteus_router.serving.upstream import BreakerPolicy, Reply, RetryPolicy, UpstreamClient
-from tests.serving.upstream.helpers import BODIES, FAST, MakeModel, Opened, soon
+from tests.serving.upstream.helpers import BODIES, MakeModel, Opened, soon
 
 WHOLE: list[tuple[Order, type[UpstreamError], int, float]] = [
     # order, error, attempts, seconds it may take
@@ -57,6 +57,7 @@ LATER: list[tuple[Order, type[UpstreamError], float]] = [
     (Order(fault="malformed_sse", gap_s=0.05), UpstreamReplyError, 0.6),
     (Order(fault="error_stream", gap_s=0.05), UpstreamReplyError, 0.6),
 ]
+TOUCHY = BreakerPolicy(in_a_row=1)  # opens at the first failure it counts
 APIS: tuple[ApiShape, ...] = ("chat", "responses", "messages")
 
 
@@ -238,7 +239,7 @@ def test_no_call_outlives_its_deadline(
     patient = make_model(timeouts=Timeouts(30.0, 30.0, 30.0))
 
     async def run() -> None:
-        async with opened() as client:
+        async with opened(breaker=TOUCHY) as client:
             started = time.monotonic()
             try:
                 reply = await client.call(
@@ -435,7 +436,7 @@ def test_a_caller_who_goes_away_while_waiting_cancels_the_upstream(
         assert client.breaker_state(make_model()) == "closed"
 
     async def main() -> None:
-        async with opened(retry=FAST) as client:
+        async with opened(breaker=TOUCHY) as client:
             await run(client)
 
     asyncio.run(main())
@@ -457,7 +458,7 @@ def test_a_caller_who_goes_away_in_a_stream_cancels_the_upstream(
                 return
 
     async def main() -> None:
-        async with opened() as client:
+        async with opened(breaker=TOUCHY) as client:
             reply = await client.call(patient, BODIES["chat"], headers={}, deadline=soon(30), stream=True)
             seen: list[bytes] = []
             reader = asyncio.ensure_future(drain(reply, seen))
