@@ -276,3 +276,21 @@ def test_a_full_disk_loses_nothing_once_there_is_room(sqlite_url: str, make_deci
     assert (acknowledged, full, again, dropped) == ("stored", [1499, 1], ["duplicate", "stored"], 0)
     assert count(sqlite_url) == 1500
     assert [row[0] for row in rows(sqlite_url, "PRAGMA integrity_check")] == ["ok"]
+
+
+def test_a_call_that_is_cancelled_ends_as_cancelled(sqlite_url: str) -> None:
+    """Else a background task that asks the store could not be stopped."""
+
+    async def main() -> None:
+        async with opened(sqlite_url) as store:
+            for n in range(400):
+                task = asyncio.create_task(store.list_keys())
+                # So that the cancellation meets the answer at every stage, the last step of it too.
+                begun = time.perf_counter()
+                while not task.done() and time.perf_counter() - begun < (n % 40) * 25e-6:
+                    await asyncio.sleep(0)
+                while_running = task.cancel()
+                await asyncio.wait([task])
+                assert task.cancelled() == while_running
+
+    asyncio.run(main())

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 import stat
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -84,6 +86,18 @@ def test_gateways_that_start_together_on_an_empty_database_all_start(url: str) -
         process.stderr.close()
     assert failures == []
     assert len(rows(url, f"SELECT version_num FROM {VERSION_TABLE}")) == 1
+
+
+def test_a_sqlite_file_that_another_process_is_making_is_waited_for(sqlite_url: str, tmp_path: Path) -> None:
+    other = sqlite3.connect(tmp_path / "proteus.db", isolation_level=None, check_same_thread=False)
+    other.execute("BEGIN IMMEDIATE")  # not in WAL mode yet: here SQLite itself says "locked" without waiting
+    release = threading.Timer(0.3, other.execute, ["ROLLBACK"])
+    release.start()
+    database = Database(sqlite_url, timeout_s=5)
+    assert migrate(database)[0] is None
+    database.close()
+    release.join()
+    other.close()
 
 
 def test_the_sqlite_files_are_readable_by_their_owner_alone(sqlite_url: str, tmp_path: Path) -> None:

@@ -256,6 +256,18 @@ def test_a_clock_set_wrong_and_right_again_leaves_the_sums_right(leap_s: float) 
         assert desk.limits.remaining_usd(fresh) == pytest.approx(0.8)
 
 
+def test_a_clock_that_runs_through_many_days_and_back_forgets_nothing() -> None:
+    desk = Desk()
+    desk.spend(DAILY, 1.5)
+    for _ in range(20):
+        desk.clock.wall_s += DAY_S
+        desk.refresh()
+    desk.clock.wall_s -= 20 * DAY_S
+    desk.refresh()
+    assert not desk.admits(DAILY)
+    assert desk.limits.remaining_usd(DAILY) == pytest.approx(-0.5)
+
+
 def test_a_store_away_over_midnight_leaves_a_new_budget_that_is_counted_here() -> None:
     desk = Desk("2026-03-10T23:59:00")
     desk.spend(DAILY, 1.5)

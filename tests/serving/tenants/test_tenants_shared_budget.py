@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
+from collections.abc import Callable
+from typing import Any
 
 import pytest
+import sqlalchemy as sa
 
 from proteus_router.errors import BudgetExhaustedError
 from proteus_router.serving.records import ApiKey
 from proteus_router.serving.store import Store
+from proteus_router.serving.store.database import Database
 from proteus_router.serving.tenants import Limits
-from tests.serving.store.helpers import MakeDecision, opened, until
+from tests.serving.store.helpers import FakeClock, MakeDecision, opened, until
 
 KEY = ApiKey(id="key_a", name="a", budget_usd=1.0, budget_period="month")
 
@@ -63,5 +68,52 @@ def test_the_sum_never_misses_what_was_recorded_while_batches_are_written(
                 assert await store.spent_usd("key_a", 0) >= recorded
             await until(lambda: store.pending == 0)
             assert await store.spent_by_key(0) == {"key_a": recorded}
+
+    asyncio.run(main())
+
+
+def test_a_batch_that_is_committed_between_the_two_looks_counts_once(
+    sqlite_url: str, make_decision: MakeDecision
+) -> None:
+    class SlowToRead(Database):
+        reads = 0
+
+        def read(self, work: Callable[[sa.Connection], Any]) -> Any:
+            self.reads += 1
+            if self.reads == 1:  # the queue was looked at; now the writer is faster
+                release.set()
+                deadline = time.monotonic() + 5
+                while store.pending and time.monotonic() < deadline:
+                    time.sleep(0.01)
+            return super().read(work)
+
+        def write(self, work: Callable[[sa.Connection], Any]) -> Any:
+            if self.started:
+                release.wait(5)
+            return super().write(work)
+
+        started = False
+
+    release = threading.Event()
+    database = SlowToRead(sqlite_url, timeout_s=10)
+    store = Store(
+        database,
+        flush_interval_s=0.01,
+        flush_rows=500,
+        queue_rows=1_000,
+        keep_text=False,
+        retention_days=None,
+        timeout_s=10,
+        clock=FakeClock(),
+    )
+
+    async def main() -> None:
+        await store.start()
+        database.started = True
+        for _ in range(10):
+            store.record(make_decision(cost_usd=1.0))
+        assert await store.spent_usd("key_a", 0) == 10.0
+        assert database.reads == 2
+        await store.close()
 
     asyncio.run(main())

@@ -282,11 +282,10 @@ class Store:
         return await self._in_thread(lambda: self._database.write(work))
 
     async def _in_thread(self, call: Callable[[], _T]) -> _T:
-        future = asyncio.get_running_loop().run_in_executor(self._threads, call)
+        # Not wait_for: until Python 3.12 it swallows a cancellation that meets the answer.
         try:
-            return await asyncio.wait_for(future, self._timeout_s)
+            async with asyncio.timeout(self._timeout_s):
+                return await asyncio.get_running_loop().run_in_executor(self._threads, call)
         except TimeoutError:
             # The thread itself ends a little later, by the database's own limits.
-            raise StoreUnavailableError(
-                f"store {self.address}: no answer within {self._timeout_s:g} s."
-            ) from None
+            raise StoreUnavailableError(f"store {self.address}: no answer within {self._timeout_s:g} s.") from None
