@@ -173,6 +173,8 @@ class EventStream:
 
     def _renamed(self, event: bytes, lines: list[bytes], payload: bytes, *, alone: bool) -> bytes:
         """The event with the pool's name in it, and its start remembered for those that follow."""
+        if self._same_start and event.startswith(self._same_start):
+            return self._new_start + event[len(self._same_start) :]
         span = model_span(payload)
         if span is None:
             return event
