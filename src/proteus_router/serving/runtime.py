@@ -124,12 +124,12 @@ async def serving(
     settings, clock = configuration.settings, SystemClock()
     async with AsyncExitStack() as stack:
         store = await _started_store(configuration, stack)
-        keyring = Keyring(store, refresh_s=settings.auth.refresh_s)
+        keyring = Keyring(store, refresh_s=settings.auth.refresh_s, clock=clock)
         await keyring.start()
         stack.push_async_callback(keyring.close)
         if not is_loopback(settings.server.host):
             _refuse_open_doors(settings.server.host, settings.auth.anonymous, len(keyring.keys))
-        limits = Limits(store, refresh_s=settings.auth.refresh_s)
+        limits = Limits(store, refresh_s=settings.auth.refresh_s, clock=clock)
         await limits.start()
         stack.push_async_callback(limits.close)
         upstream = UpstreamClient(

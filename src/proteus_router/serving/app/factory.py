@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from functools import cache
 from importlib.resources import files
 from typing import Any
 
@@ -116,6 +117,7 @@ def create_app(
     return app
 
 
+@cache
 def openapi_document() -> dict[str, Any]:
     """The OpenAPI document of this release."""
     text = files("proteus_router.serving.app").joinpath("openapi.yaml").read_text(encoding="utf-8")

@@ -143,9 +143,11 @@ class Selection:
         said = []
         if self.unfamiliar:
             said.append(
-                f"{self.unfamiliar} So it goes to the most accurate operating point, not to a cheap one."
+                f"{self.unfamiliar} So it goes to the most accurate operating point, not to a cheap one, and no "
+                "certificate speaks of it."
             )
-        said.append(self.plan.reason)
+        else:
+            said.append(self.plan.reason)
         if self.share < 1.0:
             other = self._live.router.models[self.other]
             said.append(f"Drawn with probability {self.share:.3f}; otherwise {other}.")
