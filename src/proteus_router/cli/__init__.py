@@ -28,6 +28,8 @@ _COMMANDS = {
     "demo": ("proteus_router.cli.demo", "demo"),
     "serve": ("proteus_router.cli.serve", "serve"),
     "config": ("proteus_router.cli.config", "config_group"),
+    "keys": ("proteus_router.cli.keys", "keys_group"),
+    "store": ("proteus_router.cli.store", "store_group"),
     "provider": ("proteus_router.cli.provider", "provider"),
 }
 SYSTEM_REFUSED, INTERRUPTED = 10, 130
