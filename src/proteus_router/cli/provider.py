@@ -16,7 +16,7 @@ _SAMPLE = re.compile(r"(\d+)(?::(\d+))?")
 
 @click.command(
     epilog="Example: proteus provider --port 9000 --sample 2000:1 --sample 5000:2\n\n"
-    "Example: proteus provider --write-prompts prompts.jsonl --limit 500\n\n"
+    "Example: proteus provider --write-config proteus.yaml --write-prompts prompts.jsonl --limit 500\n\n"
     "Faults and latency on order: docs/provider.md."
 )
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
@@ -51,7 +51,13 @@ _SAMPLE = re.compile(r"(\d+)(?::(\d+))?")
     "--write-prompts",
     type=click.Path(path_type=Path),
     metavar="FILE",
-    help="Write known questions, and stop.",
+    help="Write known questions with their right answers, and stop.",
+)
+@click.option(
+    "--write-config",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Write a gateway configuration with this pool at --port, and stop.",
 )
 @click.option("--limit", type=click.IntRange(min=1), help="At most so many questions in FILE.")
 def provider(
@@ -66,6 +72,7 @@ def provider(
     words_per_event: int,
     order: str | None,
     write_prompts: Path | None,
+    write_config: Path | None,
     limit: int | None,
 ) -> None:
     """Serve the models of a simulated world: chat completions, responses and messages, streaming or not.
@@ -74,17 +81,20 @@ def provider(
     them. No real model is called.
     """
     with extra("serve"):
-        from proteus_router.serving.provider import Provider, Truth, run_provider
+        from proteus_router.serving.provider import Provider, Truth, files, run_provider
         from proteus_router.serving.provider.answers import BadRequestError
-        from proteus_router.serving.provider.files import write_prompts as write
         from proteus_router.serving.provider.orders import parse_order
     from proteus_router.data.synthetic import make_world
 
-    truth = Truth(
-        make_world(world, n_models=models, graded=graded), [_sample(text) for text in samples], seed=seed
-    )
+    known = [_sample(text) for text in samples]
+    truth = Truth(make_world(world, n_models=models, graded=graded), known, seed=seed)
     if write_prompts is not None:
-        click.echo(f"{write_prompts}: {write(truth, write_prompts, limit)} simulated questions", err=True)
+        n = files.write_prompts(truth, write_prompts, limit)
+        click.echo(f"{write_prompts}: {n} simulated questions", err=True)
+    if write_config is not None:
+        files.write_config(truth, write_config, f"http://{host}:{port}", api_key=api_key)
+        click.echo(f"{write_config}: {len(truth.models)} simulated models", err=True)
+    if write_prompts is not None or write_config is not None:
         return
     app = Provider(truth, api_key=api_key, words_per_event=words_per_event)
     if order is not None:

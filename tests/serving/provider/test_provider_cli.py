@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+import socket
 import subprocess
 import sys
 import urllib.request
@@ -12,6 +13,8 @@ from pathlib import Path
 import pytest
 
 from proteus_router.cli import main
+from proteus_router.data.synthetic import make_world
+from proteus_router.serving.settings import load_configuration
 
 
 def test_it_serves_until_interrupted() -> None:
@@ -64,8 +67,6 @@ def test_wrong_usage_is_exit_code_two(arguments: list[str], capsys: pytest.Captu
 
 
 def test_a_port_in_use_is_said_in_one_line(capsys: pytest.CaptureFixture[str]) -> None:
-    import socket
-
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()

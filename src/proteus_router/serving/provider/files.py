@@ -1,15 +1,17 @@
-"""What the provider can write for those who use it: prompts it knows, and the pool it serves."""
+"""What the provider can write for those who use it: questions it knows, and the pool it serves."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+
+import yaml
 
 from proteus_router.serving.provider.truth import Truth
-from proteus_router.serving.records import ApiShape
 
-__all__ = ["pool_entries", "write_prompts"]
+__all__ = ["write_config", "write_prompts"]
+
+_TARGET = 0.80
 
 
 def write_prompts(truth: Truth, path: Path, limit: int | None = None) -> int:
@@ -25,23 +27,23 @@ def write_prompts(truth: Truth, path: Path, limit: int | None = None) -> int:
     return len(lines)
 
 
-def pool_entries(
-    truth: Truth, address: str, *, api: ApiShape = "chat", api_key: str = "simulated"
-) -> list[dict[str, Any]]:
-    """A ``model_list`` for the world's models at `address`, at the world's prices."""
-    provider = "anthropic" if api == "messages" else "openai"
-    return [
+def write_config(truth: Truth, path: Path, address: str, *, api_key: str = "") -> None:
+    """Write a gateway's configuration whose pool is the world's models at `address`, at the world's prices."""
+    pool = [
         {
             "model_name": card.name,
             "litellm_params": {
-                "model": f"{provider}/{card.name}",
+                "model": f"openai/{card.name}",
                 "api_base": f"{address}/v1",
-                "api_key": api_key,
+                "api_key": api_key or "none",
             },
             "model_info": {
                 "input_cost_per_token": card.input_price_usd_per_mtok / 1e6,
                 "output_cost_per_token": card.output_price_usd_per_mtok / 1e6,
+                "proteus_api": ["chat", "responses", "messages"],
             },
         }
         for card in truth.world.models
     ]
+    values = {"model_list": pool, "tiers": {"standard": {"accuracy_target": _TARGET}}}
+    path.write_text("# Simulated models.\n" + yaml.safe_dump(values, sort_keys=False), encoding="utf-8")
