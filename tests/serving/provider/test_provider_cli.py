@@ -74,3 +74,16 @@ def test_a_port_in_use_is_said_in_one_line(capsys: pytest.CaptureFixture[str]) -
             main(["provider", "--models", "2", "--sample", "5", "--port", str(taken.getsockname()[1])])
     assert exited.value.code == 10
     assert "Address already in use" in capsys.readouterr().err
+
+
+def test_it_writes_a_configuration_of_its_pool(tmp_path: Path) -> None:
+    path = tmp_path / "proteus.yaml"
+    with pytest.raises(SystemExit) as exited:
+        main(["provider", "--sample", "5", "--models", "3", "--port", "9123", "--write-config", str(path)])
+    assert exited.value.code == 0
+    pool = load_configuration(path).pool
+    cards = make_world(0, n_models=3).models
+    assert {model.api_base for model in pool} == {"http://127.0.0.1:9123/v1"}
+    assert {model.api for model in pool} == {"chat", "responses", "messages"}
+    prices = {model.name: model.output_usd_per_token for model in pool}
+    assert prices == {card.name: pytest.approx(card.output_price_usd_per_mtok / 1e6) for card in cards}

@@ -45,7 +45,7 @@ def make_model(served: tuple[Provider, str]) -> MakeModel:
             "upstream_model": served[0].truth.models[-1],
             "input_usd_per_token": 2e-6,
             "output_usd_per_token": 8e-6,
-            "timeouts": Timeouts(connect_s=0.4, first_byte_s=0.4, total_s=2.0),
+            "timeouts": Timeouts(connect_s=2.0, first_byte_s=0.5, total_s=2.5),
         }
         return PoolModel(**{**values, **changes})
 

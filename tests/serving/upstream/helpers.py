@@ -26,6 +26,6 @@ Opened = Callable[..., AbstractAsyncContextManager[UpstreamClient]]
 MakeModel = Callable[..., PoolModel]
 
 
-def soon(seconds: float = 3.0) -> float:
+def soon(seconds: float = 10.0) -> float:
     """A deadline."""
     return time.monotonic() + seconds

@@ -4,7 +4,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from proteus_router.serving.upstream import rewrite_model
@@ -36,6 +36,7 @@ def _slowly(content: dict[str, Any], name: str) -> dict[str, Any]:
     return out
 
 
+@settings(deadline=None)
 @given(OBJECTS, STYLES, TEXTS)
 def test_only_the_models_value_changes(content: dict[str, Any], style: dict[str, Any], name: str) -> None:
     try:
@@ -46,6 +47,7 @@ def test_only_the_models_value_changes(content: dict[str, Any], style: dict[str,
     assert json.loads(rewrite_model(body, name)) == _slowly(content, name)
 
 
+@settings(deadline=None)
 @given(OBJECTS, STYLES)
 def test_every_other_byte_stays(content: dict[str, Any], style: dict[str, Any]) -> None:
     try:

@@ -29,8 +29,9 @@ from proteus_router.serving.provider.truth import Truth
 
 __all__ = ["Provider", "Seen"]
 
-_CACHED_ANSWERS = 20_000
+_CACHED_ANSWERS = 4_000
 _KEPT_REQUESTS = 100
+_KEPT_BYTES = 65_536
 _LONGEST_BODY = 64 * 2**20
 _DRIP_S = 0.02
 _SECRET_HEADERS = (b"authorization", b"x-api-key")
@@ -117,7 +118,7 @@ class Provider:
     async def _answer(self, shape: Shape, scope: Scope, receive: Receive, send: Send) -> None:
         body = await _body(receive)
         headers: list[tuple[bytes, bytes]] = scope["headers"]
-        self.seen.last.append({"path": scope["path"], "headers": headers, "body": body})
+        self.seen.last.append({"path": scope["path"], "headers": headers, "body": body[:_KEPT_BYTES]})
         if self._api_key and not self._authenticated(headers):
             await self._send(_refusal(shape, 401, "invalid_api_key", "Incorrect API key provided."), send)
             return

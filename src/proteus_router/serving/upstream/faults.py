@@ -83,7 +83,7 @@ def is_worth_retrying(error: UpstreamError, status: int | None, body: bytes) -> 
         return not _quota_is_spent(body)
     if isinstance(error, UpstreamTimeoutError | UpstreamRejectedError | UpstreamUnavailableError):
         return False
-    return status not in _OURS
+    return status is None or status >= 500 or status in _PASSING
 
 
 def _quota_is_spent(body: bytes) -> bool:
