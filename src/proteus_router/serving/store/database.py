@@ -18,6 +18,7 @@ from sqlalchemy import event, exc
 from sqlalchemy.engine import URL, make_url
 
 from proteus_router.errors import ConfigError, StoreUnavailableError
+from proteus_router.serving.store.bulk import dumps
 
 __all__ = ["Database"]
 
@@ -165,11 +166,6 @@ def _parse(text: str) -> URL:
     return url.set(drivername=driver)
 
 
-def _dumps(value: Any) -> str:
-    # orjson writes NaN and infinity as null; PostgreSQL would refuse the words.
-    return orjson.dumps(value, option=orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_NON_STR_KEYS).decode()
-
-
 def _engine(url: URL, timeout_s: float, connect_args: dict[str, Any]) -> sa.Engine:
     return sa.create_engine(
         url,
@@ -178,7 +174,7 @@ def _engine(url: URL, timeout_s: float, connect_args: dict[str, Any]) -> sa.Engi
         max_overflow=0,
         pool_timeout=timeout_s,
         hide_parameters=True,  # an error's text must not carry a prompt or a key's hash into a log
-        json_serializer=_dumps,
+        json_serializer=dumps,
         json_deserializer=orjson.loads,
         connect_args=connect_args,
     )

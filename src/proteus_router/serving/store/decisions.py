@@ -2,34 +2,37 @@
 
 from __future__ import annotations
 
+import time
 from collections import defaultdict
 from collections.abc import Sequence
+from operator import itemgetter
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
 from proteus_router.serving.records import DecisionRecord
-from proteus_router.serving.store.rows import decision_from_row, decision_to_row
+from proteus_router.serving.store.bulk import insert_new
+from proteus_router.serving.store.rows import DECISION_COLUMNS, decision_from_row, decision_to_values
 from proteus_router.serving.store.tables import decisions, spend
 
 __all__ = [
     "delete_older",
     "insert_decisions",
-    "insert_or_skip",
     "read_decision",
     "spent_by_key",
 ]
 
 _HOUR = 3600
+_BREATH = 50  # records prepared between two offers of the interpreter's lock to the event loop
 _CHUNK = 1_000  # rows of one deleting transaction, so that writers wait milliseconds
 
-
-def insert_or_skip(connection: sa.Connection, table: sa.Table, keys: Sequence[str]) -> Any:
-    """INSERT that leaves a row alone which is already there; the two databases' common form of it."""
-    if connection.dialect.name == "postgresql":
-        return postgresql.insert(table).on_conflict_do_nothing(index_elements=list(keys))
-    return sqlite.insert(table).on_conflict_do_nothing(index_elements=list(keys))
+_id = itemgetter(DECISION_COLUMNS.index("id"))
+_billed = itemgetter(
+    *map(
+        DECISION_COLUMNS.index, ("created_at", "key_id", "tier", "cost_usd", "input_tokens", "output_tokens")
+    )
+)
 
 
 def insert_decisions(connection: sa.Connection, records: Sequence[DecisionRecord]) -> None:
@@ -37,12 +40,14 @@ def insert_decisions(connection: sa.Connection, records: Sequence[DecisionRecord
 
     A commit whose answer was lost is repeated by the writer; only rows that are new are added to the spend.
     """
-    by_id = {row["id"]: row for row in map(decision_to_row, records)}
-    # In one order everywhere, so that two gateways never wait for each other in a circle.
-    rows = [by_id[key] for key in sorted(by_id)]
-    statement = insert_or_skip(connection, decisions, ["id"]).returning(decisions.c.id)
-    added = connection.execute(statement, rows).scalars().all()
-    _add_spend(connection, [by_id[key] for key in added])
+    rows = {}
+    for count, record in enumerate(records, start=1):
+        rows[record.id] = decision_to_values(record)
+        if count % _BREATH == 0:
+            time.sleep(0)
+    ordered = sorted(rows.values(), key=_id)
+    added = insert_new(connection, decisions, DECISION_COLUMNS, ordered, ("id",))
+    _add_spend(connection, [row for row in ordered if row[:1] in added])
 
 
 def read_decision(connection: sa.Connection, decision_id: str) -> DecisionRecord | None:
@@ -75,14 +80,14 @@ def hour_of(moment: float) -> int:
     return int(moment // _HOUR) * _HOUR
 
 
-def _add_spend(connection: sa.Connection, rows: Sequence[dict[str, Any]]) -> None:
+def _add_spend(connection: sa.Connection, rows: Sequence[tuple[Any, ...]]) -> None:
     sums: dict[tuple[int, str, str], list[float]] = defaultdict(lambda: [0.0, 0, 0, 0])
-    for row in rows:
-        entry = sums[hour_of(row["created_at"]), row["key_id"] or "", row["tier"] or ""]
-        entry[0] += row["cost_usd"] or 0.0
+    for created_at, key_id, tier, cost_usd, input_tokens, output_tokens in map(_billed, rows):
+        entry = sums[hour_of(created_at), key_id or "", tier or ""]
+        entry[0] += cost_usd or 0.0
         entry[1] += 1
-        entry[2] += row["input_tokens"] or 0
-        entry[3] += row["output_tokens"] or 0
+        entry[2] += input_tokens or 0
+        entry[3] += output_tokens or 0
     if not sums:
         return
     insert = postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert

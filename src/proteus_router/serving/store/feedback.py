@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass
+from math import isclose, isfinite
 from typing import Literal
 
 import sqlalchemy as sa
@@ -16,7 +16,8 @@ from proteus_router.errors import (
     ProteusError,
 )
 from proteus_router.serving.records import DecisionRecord, Feedback
-from proteus_router.serving.store.decisions import insert_decisions, insert_or_skip
+from proteus_router.serving.store.bulk import insert_new, one_of
+from proteus_router.serving.store.decisions import insert_decisions
 from proteus_router.serving.store.rows import clean_text
 from proteus_router.serving.store.tables import decisions, feedback
 
@@ -26,6 +27,8 @@ FeedbackStatus = Literal["stored", "duplicate", "conflict", "not_found", "invali
 MAX_ITEMS = 1_000
 MAX_SOURCE_CHARS = 64
 MAX_COMMENT_CHARS = 2_000
+_SAME = 1e-12  # a number that was written out and read again
+_COLUMNS = ("decision_id", "source", "score", "created_at", "key_id", "comment")
 _Key = tuple[str, str]  # decision, source
 
 
@@ -62,7 +65,7 @@ def store_feedback(
     queued = {item.decision_id: record for item in items if (record := waiting(item.decision_id))}
     if queued:
         insert_decisions(connection, list(queued.values()))
-    owners = _owners(connection, {clean_text(item.decision_id) for item in items})
+    owners = _owners(connection, sorted({clean_text(item.decision_id) for item in items}))
     results: list[FeedbackResult | None] = [_refusal(item, owners) for item in items]
     open_items = [index for index, result in enumerate(results) if result is None]
     scores = _scores(connection, [items[index].decision_id for index in open_items])
@@ -100,7 +103,7 @@ def _problem(item: Feedback) -> str:
     score: object = item.score
     if isinstance(score, bool) or not isinstance(score, (int, float)):
         return "feedback: score must be a number in [0, 1]."
-    if not (math.isfinite(score) and 0 <= score <= 1):
+    if not (isfinite(score) and 0 <= score <= 1):
         return f"feedback: score is {score}, not in [0, 1]."
     if not 0 < len(item.source) <= MAX_SOURCE_CHARS or clean_text(item.source) != item.source:
         return f"feedback: source must be 1 to {MAX_SOURCE_CHARS} characters of text."
@@ -109,35 +112,33 @@ def _problem(item: Feedback) -> str:
     return ""
 
 
-def _owners(connection: sa.Connection, ids: set[str]) -> dict[str, str | None]:
+def _owners(connection: sa.Connection, ids: Sequence[str]) -> dict[str, str | None]:
     """Key of each known decision. The rows are held so that retention can't take them away meanwhile."""
     rows = (
         sa.select(decisions.c.id, decisions.c.key_id)
-        .where(decisions.c.id.in_(ids))
+        .where(one_of(connection, decisions.c.id, ids))
         .order_by(decisions.c.id)
-        .with_for_update(read=True, key_share=True)
+        .with_for_update(read=True, key_share=True, of=decisions)
     )
-    return {decision_id: key_id for decision_id, key_id in connection.execute(rows)}
+    return {decision_id: key_id for decision_id, key_id in connection.execute(rows).all()}
 
 
 def _scores(connection: sa.Connection, ids: Sequence[str]) -> dict[_Key, float]:
     stored = sa.select(feedback.c.decision_id, feedback.c.source, feedback.c.score)
-    rows = connection.execute(stored.where(feedback.c.decision_id.in_(set(ids))))
-    return {(decision_id, source): score for decision_id, source, score in rows}
+    rows = connection.execute(stored.where(one_of(connection, feedback.c.decision_id, ids)))
+    return {(decision_id, source): score for decision_id, source, score in rows.all()}
 
 
-def _insert(connection: sa.Connection, items: dict[_Key, Feedback]) -> set[_Key]:
-    if not items:
-        return set()
-    # In one order everywhere, so that two gateways never wait for each other in a circle.
-    rows = [asdict(replace(items[key], comment=_clean(items[key].comment))) for key in sorted(items)]
-    statement = insert_or_skip(connection, feedback, ["decision_id", "source"])
-    added = connection.execute(statement.returning(feedback.c.decision_id, feedback.c.source), rows)
-    return {(decision_id, source) for decision_id, source in added}
+def _insert(connection: sa.Connection, items: dict[_Key, Feedback]) -> set[tuple[str, ...]]:
+    rows = [
+        (item.decision_id, item.source, item.score, item.created_at, item.key_id, _clean(item.comment))
+        for item in (items[key] for key in sorted(items))
+    ]
+    return insert_new(connection, feedback, _COLUMNS, rows, ("decision_id", "source"))
 
 
 def _again(item: Feedback, stored: float) -> FeedbackResult:
-    if stored == item.score:
+    if isclose(stored, item.score, abs_tol=_SAME):
         return _result(item, "duplicate")
     message = f"feedback: {item.source} gave this decision {stored} before, now {item.score}."
     hint = "A source speaks once per decision; another grader needs another source."

@@ -6,7 +6,6 @@ import sqlalchemy as sa
 
 from proteus_router.errors import KeyNotFoundError
 from proteus_router.serving.records import ApiKey
-from proteus_router.serving.store.decisions import insert_or_skip
 from proteus_router.serving.store.rows import key_from_row, key_to_row
 from proteus_router.serving.store.tables import api_keys
 
@@ -14,7 +13,10 @@ __all__ = ["insert_key", "read_keys", "revoke_key"]
 
 
 def insert_key(connection: sa.Connection, key: ApiKey, token_sha256: str) -> None:
-    connection.execute(insert_or_skip(connection, api_keys, ["id"]), key_to_row(key, token_sha256))
+    """Store a key; a second time, after a commit whose answer was lost, changes nothing."""
+    there = connection.execute(sa.select(api_keys.c.id).where(api_keys.c.id == key.id)).first()
+    if there is None:
+        connection.execute(sa.insert(api_keys), key_to_row(key, token_sha256))
 
 
 def read_keys(connection: sa.Connection) -> list[tuple[ApiKey, str]]:

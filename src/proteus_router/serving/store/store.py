@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import TypeVar
@@ -17,6 +17,7 @@ from proteus_router.serving.records import ApiKey, DecisionRecord, Feedback
 from proteus_router.serving.store import decisions, keys
 from proteus_router.serving.store.database import Database
 from proteus_router.serving.store.feedback import MAX_ITEMS, FeedbackResult, store_feedback
+from proteus_router.serving.store.grouping import FeedbackGroups
 from proteus_router.serving.store.migrate import migrate
 from proteus_router.serving.store.retention import Retention
 from proteus_router.serving.store.writer import DecisionWriter
@@ -106,6 +107,7 @@ class Store:
             flush_rows=flush_rows,
             queue_rows=queue_rows,
         )
+        self._feedback = FeedbackGroups(self._write_feedback)
         self._retention_days = retention_days
         self._retention: asyncio.Task[None] | None = None
         # Not asyncio's own pool: a database that hangs must not take the threads of everybody else.
@@ -153,6 +155,7 @@ class Store:
         if self._retention is not None:
             self._retention.cancel()
             await asyncio.gather(self._retention, return_exceptions=True)
+        await self._feedback.close()
         await asyncio.to_thread(self._writer.close, self._timeout_s)
         await asyncio.to_thread(self._threads.shutdown)
         self._database.close()
@@ -188,7 +191,7 @@ class Store:
     async def add_feedback(self, items: Sequence[Feedback]) -> list[FeedbackResult]:
         """Store up to 1,000 items in one transaction, committed when this returns; one result each, in order.
 
-        A score that was stored before is acknowledged again and changes nothing; another score of the same
+        Calls that wait at the same time share a transaction. A score that was stored before is acknowledged again and changes nothing; another score of the same
         source is a conflict; an unknown decision, or one of another key than the item's, is not found.
 
         Raises
@@ -202,12 +205,12 @@ class Store:
             raise InvalidFeedbackError(f"feedback: {len(items):,} items at once; {MAX_ITEMS:,} are allowed.")
         if not items:
             return []
-        results = await self._add_feedback(items)
+        results = await self._within_time(self._feedback.add(items))
         unknown = [index for index, result in enumerate(results) if result.status == "not_found"]
         if unknown and self._database.is_shared:
             # Perhaps another gateway decided a moment ago and has not written yet.
             await asyncio.sleep(self.window_s)
-            again = await self._add_feedback([items[index] for index in unknown])
+            again = await self._within_time(self._feedback.add([items[index] for index in unknown]))
             for index, result in zip(unknown, again, strict=True):
                 results[index] = result
         return results
@@ -256,7 +259,7 @@ class Store:
             return False
         return True
 
-    async def _add_feedback(self, items: Sequence[Feedback]) -> list[FeedbackResult]:
+    async def _write_feedback(self, items: Sequence[Feedback]) -> list[FeedbackResult]:
         written: list[str] = []
 
         def waiting(decision_id: str) -> DecisionRecord | None:
@@ -282,10 +285,15 @@ class Store:
         return await self._in_thread(lambda: self._database.write(work))
 
     async def _in_thread(self, call: Callable[[], _T]) -> _T:
+        # The thread itself ends a little later than the time allowed here, by the database's own limits.
+        return await self._within_time(asyncio.get_running_loop().run_in_executor(self._threads, call))
+
+    async def _within_time(self, answer: Awaitable[_T]) -> _T:
         # Not wait_for: until Python 3.12 it swallows a cancellation that meets the answer.
         try:
             async with asyncio.timeout(self._timeout_s):
-                return await asyncio.get_running_loop().run_in_executor(self._threads, call)
+                return await answer
         except TimeoutError:
-            # The thread itself ends a little later, by the database's own limits.
-            raise StoreUnavailableError(f"store {self.address}: no answer within {self._timeout_s:g} s.") from None
+            raise StoreUnavailableError(
+                f"store {self.address}: no answer within {self._timeout_s:g} s."
+            ) from None
