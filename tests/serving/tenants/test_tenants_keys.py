@@ -51,13 +51,15 @@ class Source:
 
     def __init__(self, *keys: tuple[ApiKey, str]) -> None:
         self.keys = list(keys)
-        self.away = False
+        self.away = self.broken = False
         self.asked = 0
 
     async def stored_keys(self) -> list[tuple[ApiKey, str]]:
         self.asked += 1
         if self.away:
             raise StoreUnavailableError("away.")
+        if self.broken:
+            raise ValueError("not what it should be")
         return list(self.keys)
 
 
@@ -217,7 +219,10 @@ def test_while_the_store_is_away_the_last_list_holds_and_its_age_is_told() -> No
         await until(lambda: source.asked > asked + 2)
         assert ring.authenticate(token) == key
         assert ring.age_s == 30
-        source.keys, source.away = [], False
+        source.away, source.broken = False, True
+        asked = source.asked
+        await until(lambda: source.asked > asked + 2)  # it goes on asking
+        source.keys, source.broken = [], False
         await until(lambda: ring.age_s == 0)
         assert ring.keys == []
         await ring.close()

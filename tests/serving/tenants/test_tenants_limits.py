@@ -31,13 +31,15 @@ class Spent:
 
     def __init__(self) -> None:
         self.spends: list[tuple[str, float, float]] = []  # key, when, USD
-        self.away = False
+        self.away = self.broken = False
         self.asked = 0
 
     async def spent_by_key(self, since: float) -> dict[str, float]:
         self.asked += 1
         if self.away:
             raise StoreUnavailableError("away.")
+        if self.broken:
+            raise ValueError("not what it should be")
         totals: dict[str, float] = {}
         for key, when, usd in self.spends:
             if when >= since:
@@ -293,12 +295,18 @@ def test_it_keeps_up_with_the_store_and_outlives_an_outage() -> None:
             await limits.start()
         spent.away = False
         await limits.start()
-        spent.away = True
         asked = spent.asked
+        await asyncio.sleep(0.1)
+        assert spent.asked == asked  # no key with a budget so far: nothing to ask
+        assert limits.remaining_usd(DAILY) == 1.0
+        spent.away = True
         await until(lambda: spent.asked > asked + 3)
         spent.spends.append((DAILY.id, clock.wall(), 2.0))
         spent.away = False
         await until(lambda: (limits.remaining_usd(DAILY) or 0) < 0)
+        spent.broken = True
+        asked = spent.asked
+        await until(lambda: spent.asked > asked + 1)  # it goes on asking
         await limits.close()
 
     asyncio.run(main())

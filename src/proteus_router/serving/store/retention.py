@@ -48,6 +48,8 @@ class Retention:
                 await self.delete_once()
             except StoreUnavailableError as error:
                 _log.warning("retention: %s", error)
+            except Exception:  # whatever it was: a loop that ended here would keep everything for ever
+                _log.exception("retention failed; it is tried again in %.0f s", _EVERY_S)
             await asyncio.sleep(_EVERY_S)
 
     async def delete_once(self) -> int:

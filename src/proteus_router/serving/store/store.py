@@ -191,8 +191,9 @@ class Store:
     async def add_feedback(self, items: Sequence[Feedback]) -> list[FeedbackResult]:
         """Store up to 1,000 items in one transaction, committed when this returns; one result each, in order.
 
-        Calls that wait at the same time share a transaction. A score that was stored before is acknowledged again and changes nothing; another score of the same
-        source is a conflict; an unknown decision, or one of another key than the item's, is not found.
+        A score that was stored before is acknowledged again and changes nothing; another score of the same
+        source is a conflict; an unknown decision, or one of another key than the item's, is not found. Calls
+        that wait at the same time share a transaction.
 
         Raises
         ------

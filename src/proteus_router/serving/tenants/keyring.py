@@ -107,3 +107,5 @@ class Keyring:
                 await self.refresh()
             except StoreUnavailableError as error:
                 _log.warning("keys: the list is %.1f s old: %s", self.age_s, error)
+            except Exception:  # whatever it was: a loop that ended here would let revoked keys in for ever
+                _log.exception("keys: the list is %.1f s old", self.age_s)

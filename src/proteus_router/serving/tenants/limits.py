@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import defaultdict
+from collections.abc import Iterable
 from typing import Protocol
 
 from proteus_router.errors import BudgetExhaustedError, RateLimitedError, StoreUnavailableError
@@ -60,6 +61,9 @@ class Limits:
         self._refresh_s = refresh_s
         self._clock = clock or SystemClock()
         self._spending = Spending()
+        self._in_use: set[BudgetPeriod] = (
+            set()
+        )  # without a budget of its kind a period's sum is not asked for
         self._reserved: dict[str, float] = defaultdict(float)
         self._requests: dict[str, Bucket] = {}
         self._tokens: dict[str, Bucket] = {}
@@ -77,8 +81,11 @@ class Limits:
 
     async def refresh(self) -> None:
         """Ask the store now."""
+        await self._ask(_PERIODS)
+
+    async def _ask(self, periods: Iterable[BudgetPeriod]) -> None:
         now = self._clock.wall()
-        for period in _PERIODS:
+        for period in periods:
             start, mark = period_start(period, now), self._spending.mark()
             self._spending.learn(start, await self._source.spent_by_key(start), mark)
 
@@ -107,6 +114,7 @@ class Limits:
         """What `key` may still spend in this period, requests in flight taken off; None without a budget."""
         if key.budget_usd is None or key.budget_period is None:
             return None
+        self._in_use.add(key.budget_period)
         spent = self._spending.usd(key.id, period_start(key.budget_period, self._clock.wall()))
         return key.budget_usd - spent - self._reserved.get(key.id, 0.0)
 
@@ -124,7 +132,11 @@ class Limits:
         self._reserved[key.id] += usd
 
     def settle(self, key: ApiKey, *, tokens: int, cost_usd: float, reserved_usd: float = 0.0) -> None:
-        """Count a finished request, failed ones too. `reserved_usd`: what was held for it."""
+        """Count a finished request, failed ones too. `reserved_usd`: what was held for it.
+
+        Called in the same step of the event loop as ``Store.record``: a look at the store falls before both or
+        after both, and nothing is counted twice.
+        """
         self._spending.settle(key.id, cost_usd)
         self._reserved[key.id] -= reserved_usd
         if self._reserved[key.id] <= 1e-12:  # floats added and taken off again
@@ -165,6 +177,8 @@ class Limits:
         while True:
             await asyncio.sleep(self._refresh_s / 2)
             try:
-                await self.refresh()
+                await self._ask(sorted(self._in_use))
             except StoreUnavailableError as error:
                 _log.warning("budgets: other gateways' spend is not known: %s", error)
+            except Exception:  # whatever it was: a loop that ended here would leave budgets open
+                _log.exception("budgets: other gateways' spend is not known")
