@@ -50,6 +50,17 @@ def test_a_line_that_was_cut_off_is_forgotten_and_those_before_are_not(cut: int,
         assert len(journal) == 3
 
 
+def test_a_long_line_that_was_cut_off_leaves_nothing_behind(tmp_path: Path) -> None:
+    _fill(tmp_path)
+    with (tmp_path / JOURNAL_FILE).open("ab") as file:
+        file.write(b'{"query_id": "' + b"x" * 5000)
+    with Journal(tmp_path, SETTINGS) as journal:
+        journal.add(_outcome(PROMPTS[2], "small"))
+    assert (tmp_path / JOURNAL_FILE).read_bytes().endswith(b"}\n")
+    with Journal(tmp_path, SETTINGS) as journal:
+        assert len(journal) == 4
+
+
 def test_an_outcome_is_on_disk_as_soon_as_it_is_added(tmp_path: Path) -> None:
     with Journal(tmp_path, SETTINGS) as journal:
         journal.add(_outcome(PROMPTS[0], "small"))

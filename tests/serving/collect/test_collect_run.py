@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from pathlib import Path
 
 import pytest
@@ -72,6 +73,16 @@ def test_a_run_stays_within_its_money(
     assert after.spent_usd < 0.02
 
 
+def test_a_limit_counts_each_call_as_the_dearest_so_far(
+    provider: Provider, make_model: MakeModel, tmp_path: Path
+) -> None:
+    job = _job(provider, make_model, 80, assumed_tokens=1.0)
+    limits = [0.02 + 0.0017 * step for step in range(8)]
+    spent = [run_job(job, tmp_path / str(limit), max_usd=limit, concurrency=1).spent_usd for limit in limits]
+    beyond = [usd > limit for usd, limit in zip(spent, limits, strict=True)]
+    assert sum(beyond) <= 1  # only a call dearer than all before it can pass the limit
+
+
 def test_a_run_cut_short_has_asked_all_models_much_the_same(
     provider: Provider, make_model: MakeModel, tmp_path: Path
 ) -> None:
@@ -90,9 +101,21 @@ def test_faults_that_pass_cost_no_outcome(provider: Provider, make_model: MakeMo
 
 
 def test_retry_after_is_kept(provider: Provider, make_model: MakeModel, tmp_path: Path) -> None:
-    provider.orders.set("*", Order(requests_per_minute=1200))  # twenty at once, then one each 50 ms
-    tally = run_job(_job(provider, make_model, 10), tmp_path, patience_s=(9.0,) * 9)
+    provider.orders.set("*", Order(fault="status", status=429, retry_after_s=0.02, count=3))
+    started = time.monotonic()
+    tally = run_job(_job(provider, make_model, 2), tmp_path, patience_s=(30.0,) * 4)
     assert tally.complete
+    assert time.monotonic() - started < 15
+
+
+def test_single_failures_are_no_reason_to_give_up(
+    provider: Provider, make_model: MakeModel, tmp_path: Path
+) -> None:
+    provider.orders.set("*", Order(fault="status", status=400, share=0.3))
+    tally = run_job(_job(provider, make_model, 80), tmp_path)
+    failed = sum(tally.failures.values())
+    assert tally.done + failed == 240
+    assert failed > 40
 
 
 def test_a_model_that_is_down_is_given_up_and_the_others_are_not(
