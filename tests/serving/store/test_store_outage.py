@@ -117,7 +117,7 @@ def test_a_silent_network_is_given_up_in_time_and_loses_nothing(
     async def main() -> None:
         async with (
             through_proxy(postgres_url) as (proxy, url),
-            opened(url, flush_interval_s=0.05, timeout_s=0.5) as store,
+            opened(url, flush_interval_s=0.05, timeout_s=1) as store,
         ):
             store.record(records[0])
             await until(lambda: store.pending == 0)
@@ -127,7 +127,7 @@ def test_a_silent_network_is_given_up_in_time_and_loses_nothing(
             begun = time.monotonic()
             with pytest.raises(StoreUnavailableError, match="no answer within"):
                 await store.add_feedback([feedback_on(records[0].id)])
-            assert time.monotonic() - begun < 1.0
+            assert time.monotonic() - begun < 2.5
             await asyncio.sleep(2.0)  # long enough for every connection to be hung up on
             assert store.pending == 29
             proxy.mend()
@@ -144,14 +144,14 @@ def test_close_gives_up_after_its_time_and_says_what_is_lost(
 ) -> None:
     async def main() -> None:
         async with through_proxy(postgres_url) as (proxy, url):
-            store = open_store(url, flush_interval_s=30, timeout_s=0.5)
+            store = open_store(url, flush_interval_s=30, timeout_s=1)
             await store.start()
             for _ in range(7):
                 store.record(make_decision())
             proxy.silence()
             begun = time.monotonic()
             await store.close()
-            assert time.monotonic() - begun < 5
+            assert time.monotonic() - begun < 12
             assert (store.pending, store.dropped) == (0, 7)
 
     asyncio.run(main())

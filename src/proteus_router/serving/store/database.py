@@ -35,8 +35,8 @@ _DRIVERS = {
 class Database:
     """A SQLite file (WAL) or a PostgreSQL database.
 
-    Every call runs in the thread that makes it and ends within about twice `timeout_s`, whatever the database
-    does: PostgreSQL bounds each statement, and a connection that stays silent is cut from outside.
+    Every call runs in the thread that makes it and ends within a small multiple of `timeout_s`, whatever the
+    database does: PostgreSQL bounds each statement, and a connection that stays silent is cut from outside.
 
     Parameters
     ----------
@@ -61,32 +61,37 @@ class Database:
 
     def read(self, work: Callable[[sa.Connection], _T]) -> _T:
         """Run `work` in a transaction that only reads; raises StoreUnavailableError."""
-        return self._run(work, write=False)
+        return self._run(work, write=False, patient=False)
 
-    def write(self, work: Callable[[sa.Connection], _T]) -> _T:
+    def write(self, work: Callable[[sa.Connection], _T], *, patient: bool = False) -> _T:
         """Run `work` in one transaction; it is committed when this returns.
 
         `work` may run twice (a connection that died while idle is replaced once), and a commit whose answer was
         lost may have happened: it must be idempotent.
+
+        Parameters
+        ----------
+        patient
+            Let it take as long as it takes.
 
         Raises
         ------
         StoreUnavailableError
             The database can't be reached or can't write; nothing may be acknowledged.
         """
-        return self._run(work, write=True)
+        return self._run(work, write=True, patient=patient)
 
     def close(self) -> None:
         self._engine.dispose()
 
-    def _run(self, work: Callable[[sa.Connection], _T], *, write: bool) -> _T:
+    def _run(self, work: Callable[[sa.Connection], _T], *, write: bool, patient: bool) -> _T:
         try:
             try:
-                return self._once(work, write=write)
+                return self._once(work, write=write, patient=patient)
             except exc.DBAPIError as error:
                 if not error.connection_invalidated:
                     raise
-                return self._once(work, write=write)
+                return self._once(work, write=write, patient=patient)
         except exc.SQLAlchemyError as error:
             if not _is_outage(error):
                 raise
@@ -94,11 +99,11 @@ class Database:
                 self._engine.dispose()
             raise self._unavailable(error) from error
 
-    def _once(self, work: Callable[[sa.Connection], _T], *, write: bool) -> _T:
+    def _once(self, work: Callable[[sa.Connection], _T], *, write: bool, patient: bool) -> _T:
         with (
             self._turn if write else nullcontext(),
             self._engine.connect() as connection,
-            self._watch(connection),
+            nullcontext() if patient else self._watch(connection),
             connection.execution_options(proteus_write=write).begin(),
         ):
             return work(connection)

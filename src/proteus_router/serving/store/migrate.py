@@ -41,7 +41,7 @@ def migrate(database: Database) -> tuple[str | None, str]:
 
     def upgrade(connection: sa.Connection) -> tuple[str | None, str]:
         if database.is_shared:  # SQLite's write transaction is a lock already
-            connection.execute(sa.text("SET LOCAL statement_timeout = 0"))
+            connection.execute(sa.text("SET LOCAL statement_timeout = 0; SET LOCAL lock_timeout = 0"))
             connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_LOCK)))
         found = MigrationContext.configure(
             connection, opts={"version_table": VERSION_TABLE}
@@ -52,7 +52,7 @@ def migrate(database: Database) -> tuple[str | None, str]:
         return found, head
 
     try:
-        return database.write(upgrade)
+        return database.write(upgrade, patient=True)
     except CommandError as error:
         raise StoreVersionError(
             f"store {database.address}: its tables were made by a newer release ({error}).",
