@@ -7,6 +7,7 @@ every decision is written. SIGHUP reads router and configuration anew.
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import signal
 import socket
@@ -94,10 +95,13 @@ async def _run(
                 log_config=None,
                 access_log=False,
                 server_header=False,
+                proxy_headers=False,
                 backlog=_BACKLOG,
                 timeout_graceful_shutdown=max(1, round(wanted.shutdown_grace_s)),
             )
             _reload_on_hangup(app.state.gateway)
+            gc.collect()
+            gc.freeze()  # what is there now stays: later collections need not walk through it, and pause us less
             await _Server(config, _address(listener), ready).serve(sockets=[listener])
         _log.info("stopped serving; writing what is left")
 

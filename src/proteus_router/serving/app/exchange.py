@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-import uuid
+import os
 
 from proteus_router.errors import ProteusError, UpstreamError
 from proteus_router.serving.app.asgi import Header
@@ -24,7 +24,7 @@ class Exchange:
         clock = gateway.clock
         self.gateway, self.live, self.api, self.endpoint = gateway, gateway.live, api, endpoint
         self.started, self.created_at = clock.monotonic(), clock.wall()
-        self.id = f"dec_{uuid.uuid4().hex}"
+        self.id = f"dec_{os.urandom(16).hex()}"
         self.request_id = gateway.request_id(headers)
         self.span = gateway.tracer.begin(headers)
         self.key: ApiKey | None = None
@@ -104,7 +104,6 @@ class Exchange:
     def finish(self) -> None:
         """Settle and record; called once, whatever happened."""
         gateway, seconds = self.gateway, self.gateway.clock.monotonic() - self.started
-        gateway.metrics.request(self.endpoint, self.http_status, seconds)
         usage = None if self.reply is None else self.reply.usage
         if self.key is not None and (self.reserved_usd or self.reply is not None):
             gateway.limits.settle(
@@ -116,8 +115,9 @@ class Exchange:
         record = self._record(self.live, seconds)
         gateway.tracer.end(self.span, record)
         gateway.request_log.decision(self.endpoint, record)
-        if self.ask is not None:
-            gateway.metrics.decision(record)
+        decided = self.ask is not None
+        gateway.metrics.request(self.endpoint, self.http_status, seconds, record if decided else None)
+        if decided:
             gateway.store.record(record)
 
     def _record(self, live: Live, seconds: float) -> DecisionRecord:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import logging
+import os
 import random
 import re
-import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Protocol
 
@@ -145,6 +145,8 @@ class Gateway:
         token = _token(headers)
         if admin or not self.anonymous_allowed:
             return self.keyring.authenticate(token, admin=admin)
+        if not self.keyring.keys:
+            return ANONYMOUS
         try:
             return self.keyring.authenticate(token, admin=False)
         except AuthenticationError:
@@ -182,7 +184,7 @@ class Gateway:
         given = headers.get(b"x-request-id", b"")
         if _REQUEST_ID.fullmatch(given):
             return given.decode("ascii")
-        return f"req_{uuid.uuid4().hex}"
+        return f"req_{os.urandom(16).hex()}"
 
     async def reload(self) -> Live:
         """Take a new router and configuration; a bad one is refused and the old goes on.

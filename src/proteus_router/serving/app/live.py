@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 from proteus_router.errors import ConfigError, InfeasibleTargetError
-from proteus_router.routing.router import Router
+from proteus_router.routing.router import Plan, Router
 from proteus_router.serving.records import ApiShape, PoolModel
 from proteus_router.serving.settings import Configuration, GatewaySettings, TierSettings
 
 __all__ = ["Live", "PoolEntry", "make_live"]
+
+_MOST_CERTIFICATES = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +65,19 @@ class Live:
     warnings: tuple[str, ...]
     generation: int
     fingerprint: str
+    _certificates: dict[int, tuple[Plan, dict[str, Any]]] = field(default_factory=dict, repr=False)
+
+    def certificate_of(self, plan: Plan) -> dict[str, Any] | None:
+        """The plan's certificate as JSON-able values, ``stale`` or not; made once a plan, so don't change it."""
+        if plan.certificate is None:
+            return None
+        known = self._certificates.get(id(plan))
+        if known is None or known[0] is not plan:
+            stale = {"stale": bool(self.stale_reason), "stale_reason": self.stale_reason or None}
+            known = plan, {**plan.certificate.to_dict(), **stale}
+            if len(self._certificates) < _MOST_CERTIFICATES:  # callers may ask for arbitrary floats
+                self._certificates[id(plan)] = known
+        return known[1]
 
     @property
     def tiers(self) -> Mapping[str, TierSettings]:

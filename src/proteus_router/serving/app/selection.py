@@ -174,10 +174,7 @@ class Selection:
 
     def certificate(self) -> dict[str, Any] | None:
         """The promise behind this request's operating point; ``stale`` where billing prices moved away."""
-        if self.plan is None or self.plan.certificate is None:
-            return None
-        stale = self._live.stale_reason
-        return {**self.plan.certificate.to_dict(), "stale": bool(stale), "stale_reason": stale or None}
+        return None if self.plan is None else self._live.certificate_of(self.plan)
 
     def _unfamiliar(self, text: str, known_share: float | None) -> str:
         least = self._live.settings.routing.min_known_words

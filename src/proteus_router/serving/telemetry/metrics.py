@@ -18,6 +18,8 @@ __all__ = ["Gauge", "Metrics"]
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0)
 _OVERHEAD = (0.0002, 0.0005, 0.001, 0.0015, 0.002, 0.003, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0)
 
+_COUNTED_TOGETHER = 64
+
 Gauge = tuple[str, str, tuple[str, ...], Callable[[], Iterable[tuple[tuple[str, ...], float]]]]
 """Name, help, label names, and what to ask at each scrape for label values and number."""
 
@@ -75,15 +77,31 @@ class Metrics:
             "proteus_reloads_total", "Reloads of router and configuration.", ("result",), **new
         )
         self._children: dict[tuple[Any, ...], Any] = {}
+        self._waiting: list[tuple[str, int, float, DecisionRecord | None]] = []
         self.registry.register(_Gauges(tuple(gauges)))
 
-    def request(self, endpoint: str, status: int, seconds: float) -> None:
-        """One answered request of any endpoint."""
-        self._child(self._requests, endpoint, f"{status}").inc()
-        self._child(self._latency, endpoint).observe(seconds)
+    def request(
+        self, endpoint: str, status: int, seconds: float, decision: DecisionRecord | None = None
+    ) -> None:
+        """One answered request of any endpoint, with its decision where one was made.
 
-    def decision(self, record: DecisionRecord) -> None:
-        """One finished decision. Its model and tier are names of the configuration."""
+        Counted a little later, many at a time: one by one, counting would cost a request as much as its
+        routing.
+        """
+        self._waiting.append((endpoint, status, seconds, decision))
+        if len(self._waiting) >= _COUNTED_TOGETHER:
+            self._count()
+
+    def _count(self) -> None:
+        waiting, self._waiting = self._waiting, []
+        for endpoint, status, seconds, decision in waiting:
+            self._child(self._requests, endpoint, f"{status}").inc()
+            self._child(self._latency, endpoint).observe(seconds)
+            if decision is not None:
+                self._count_decision(decision)
+
+    def _count_decision(self, record: DecisionRecord) -> None:
+        """Its model and tier are names of the configuration."""
         tier, model = record.tier or "none", record.model or "none"
         certified = "true" if record.certified else "false"
         self._child(self._decisions, tier, model, certified, record.status).inc()
@@ -111,6 +129,7 @@ class Metrics:
 
     def exposition(self) -> bytes:
         """What /metrics answers."""
+        self._count()
         return generate_latest(self.registry)
 
     def _child(self, metric: Any, *labels: str) -> Any:
