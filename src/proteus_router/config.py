@@ -3,15 +3,25 @@
 from __future__ import annotations
 
 import difflib
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from proteus_router.errors import ConfigError
 
-__all__ = ["HeadsConfig", "PaperConfig", "PolicyConfig", "TrainConfig", "load_train_config"]
+__all__ = [
+    "HeadsConfig",
+    "PaperConfig",
+    "PolicyConfig",
+    "TrainConfig",
+    "explain_validation",
+    "load_train_config",
+]
+
+Location = tuple[int | str, ...]
 
 
 class _Section(BaseModel):
@@ -211,26 +221,62 @@ def load_train_config(path: Path | None, **overrides: Any) -> TrainConfig:
     try:
         return TrainConfig.model_validate(values)
     except ValidationError as error:
-        raise ConfigError(_explain(error, path=path, overrides=given)) from error
+        explained = explain_validation(
+            error, TrainConfig, lambda loc: "settings" if path is None or loc[0] in given else str(path)
+        )
+        raise ConfigError(explained) from error
 
 
-def _explain(error: ValidationError, *, path: Path | None, overrides: dict[str, Any]) -> str:
+def explain_validation(
+    error: ValidationError, root: type[BaseModel], source_of: Callable[[Location], str]
+) -> str:
+    """What is wrong, a line each: where, which key, the nearest known key or the value that was given.
+
+    Parameters
+    ----------
+    root
+        The model that was validated; its sections are searched for the nearest key.
+    source_of
+        Names the file or option that a location came from.
+    """
     lines = []
     for item in error.errors():
-        source = "settings" if path is None or item["loc"][0] in overrides else str(path)
-        key = ".".join(str(part) for part in item["loc"])
+        location = item["loc"]
+        source, key = source_of(location), ".".join(str(part) for part in location)
+        message = item["msg"].removeprefix("Value error, ").rstrip(".")
         if item["type"] == "extra_forbidden":
-            near = difflib.get_close_matches(str(item["loc"][-1]), _known_keys(item["loc"][:-1]), n=1)
+            near = difflib.get_close_matches(str(location[-1]), _known_keys(root, location[:-1]), n=1)
             lines.append(f"{source}: unknown key {key!r}." + (f" Did you mean {near[0]!r}?" if near else ""))
+        elif item["type"] == "missing":
+            lines.append(f"{source}: {key} is missing.")
+        elif not location:  # a rule about several keys
+            lines.append(f"{source}: {message}.")
         else:
-            lines.append(f"{source}: {key}: {item['msg']} (given {item['input']!r}).")
+            given = "" if _is_secret(location) else f" (given {item['input']!r})"
+            lines.append(f"{source}: {key}: {message}{given}.")
     return "\n".join(lines)
 
 
-def _known_keys(path: tuple[int | str, ...]) -> list[str]:
-    section: type[BaseModel] = TrainConfig
+def _is_secret(location: Location) -> bool:
+    """Whether the value there must not be printed: it is, holds, or may hold a credential."""
+    words = "_".join(str(part) for part in location).lower()
+    return any(
+        word in words for word in ("key", "secret", "password", "token", "headers", "url", "model_list")
+    )
+
+
+def _known_keys(root: type[BaseModel], path: Location) -> list[str]:
+    section: type[BaseModel] | None = root
     for part in path:
-        annotation = section.model_fields[str(part)].annotation
-        assert isinstance(annotation, type)
-        section = annotation
-    return list(section.model_fields)
+        if section is None or str(part) not in section.model_fields:
+            continue  # a place in a list, or a name that the user chose
+        section = _inner_model(section.model_fields[str(part)].annotation)
+    return [] if section is None else list(section.model_fields)
+
+
+def _inner_model(annotation: Any) -> type[BaseModel] | None:
+    """The first model inside ``X``, ``X | None``, ``tuple[X, ...]`` or ``dict[str, X]``."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    inner = (_inner_model(argument) for argument in get_args(annotation))
+    return next((model for model in inner if model is not None), None)

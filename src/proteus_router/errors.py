@@ -18,9 +18,32 @@
     │  └─ InfeasibleTargetError     .best_certified
     ├─ RoutingError
     │  ├─ InvalidQueryError         empty, too long, not text
+    │  ├─ InvalidRequestError       a body or a field that is not as documented
+    │  ├─ RequestTooLargeError      a body too long or too deeply nested
+    │  ├─ UnknownModelError         no such model or tier
     │  └─ NoEligibleModelError      .reasons
-    └─ TrainingError
-       └─ DivergenceError           .step  .metric
+    ├─ TrainingError
+    │  └─ DivergenceError           .step  .metric
+    ├─ UpstreamError                .model  .retryable  .attempts  .retry_after_s
+    │  ├─ UpstreamConnectError      refused, reset, or no address
+    │  ├─ UpstreamTimeoutError      silent for too long, or past the request's deadline
+    │  ├─ UpstreamRateLimitedError  it answered 429
+    │  ├─ UpstreamReplyError        it answered, but with a failure or with something that can't be read
+    │  ├─ UpstreamRejectedError     it refused what the caller sent; .body is its own answer
+    │  └─ UpstreamUnavailableError  not called: its breaker is open
+    ├─ StoreError
+    │  ├─ StoreUnavailableError     no answer from the database, or it can't write; nothing was acknowledged
+    │  ├─ StoreVersionError         its tables were made by a newer release
+    │  ├─ DecisionNotFoundError     unknown, too old, or another tenant's
+    │  ├─ KeyNotFoundError
+    │  ├─ InvalidFeedbackError      score not in [0, 1], no source, or too many at once
+    │  └─ FeedbackConflictError     .stored_score: the same source said otherwise before
+    └─ AccessError
+       ├─ AuthenticationError       no key, an unknown one, or a revoked one
+       ├─ PermissionDeniedError     the key is good, but not for this
+       ├─ InvalidKeyError           a key that can't be made: a limit below 0, a budget without its period
+       ├─ RateLimitedError          .retry_after_s
+       └─ BudgetExhaustedError      .retry_after_s
 
 Each class fixes its exit code (what a shell sees) and its HTTP status (what a client of a server sees), so
 that no caller has to guess.
@@ -31,25 +54,48 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 __all__ = [
+    "AccessError",
     "ArtifactError",
     "ArtifactIntegrityError",
     "ArtifactNotFoundError",
     "ArtifactVersionError",
+    "AuthenticationError",
+    "BudgetExhaustedError",
     "ConfigError",
     "DataError",
+    "DecisionNotFoundError",
     "DivergenceError",
     "EncoderError",
+    "FeedbackConflictError",
     "InfeasibleTargetError",
     "InsufficientDataError",
+    "InvalidFeedbackError",
+    "InvalidKeyError",
     "InvalidQueryError",
+    "InvalidRequestError",
     "InvalidTargetError",
+    "KeyNotFoundError",
     "LeakageError",
     "NoEligibleModelError",
+    "PermissionDeniedError",
     "ProteusError",
+    "RateLimitedError",
+    "RequestTooLargeError",
     "RoutingError",
     "SchemaError",
+    "StoreError",
+    "StoreUnavailableError",
+    "StoreVersionError",
     "TargetError",
     "TrainingError",
+    "UnknownModelError",
+    "UpstreamConnectError",
+    "UpstreamError",
+    "UpstreamRateLimitedError",
+    "UpstreamRejectedError",
+    "UpstreamReplyError",
+    "UpstreamTimeoutError",
+    "UpstreamUnavailableError",
 ]
 
 
@@ -160,6 +206,20 @@ class InvalidQueryError(RoutingError):
     code = "invalid_query"
 
 
+class InvalidRequestError(RoutingError):
+    code = "invalid_request"
+
+
+class RequestTooLargeError(RoutingError):
+    code = "request_too_large"
+    http_status = 413
+
+
+class UnknownModelError(RoutingError):
+    code = "model_not_found"
+    http_status = 404
+
+
 class NoEligibleModelError(RoutingError):
     code = "no_eligible_model"
     http_status = 503
@@ -182,3 +242,167 @@ class DivergenceError(TrainingError):
         super().__init__(message, hint=hint)
         self.step = step
         self.metric = metric
+
+
+class UpstreamError(ProteusError):
+    """One model could not answer.
+
+    Attributes
+    ----------
+    model
+        Its name in the pool.
+    retryable
+        Whether another model may be asked instead; False where the fault is the caller's.
+    attempts
+        Calls made to this model for the request.
+    retry_after_s
+        When the upstream asked to be called again, or None.
+    """
+
+    code = "upstream_error"
+    exit_code = 11
+    http_status = 502
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        model: str,
+        retryable: bool = True,
+        attempts: int = 1,
+        retry_after_s: float | None = None,
+        hint: str = "",
+    ) -> None:
+        super().__init__(message, hint=hint)
+        self.model = model
+        self.retryable = retryable
+        self.attempts = attempts
+        self.retry_after_s = retry_after_s
+
+
+class UpstreamConnectError(UpstreamError):
+    code = "upstream_connect"
+
+
+class UpstreamTimeoutError(UpstreamError):
+    code = "upstream_timeout"
+    http_status = 504
+
+
+class UpstreamRateLimitedError(UpstreamError):
+    code = "upstream_rate_limited"
+    http_status = 429
+
+
+class UpstreamReplyError(UpstreamError):
+    code = "upstream_reply"
+
+
+class UpstreamUnavailableError(UpstreamError):
+    code = "upstream_unavailable"
+    http_status = 503
+
+
+class UpstreamRejectedError(UpstreamError):
+    """The upstream refused the request itself: its status and body go to the caller as they came.
+
+    Attributes
+    ----------
+    status, body, content_type
+        The upstream's own answer.
+    """
+
+    code = "upstream_rejected"
+    http_status = 400
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        model: str,
+        status: int,
+        body: bytes,
+        content_type: str = "application/json",
+        attempts: int = 1,
+        hint: str = "",
+    ) -> None:
+        super().__init__(message, model=model, retryable=False, attempts=attempts, hint=hint)
+        self.status = status
+        self.body = body
+        self.content_type = content_type
+
+
+class StoreError(ProteusError):
+    code = "store_error"
+    exit_code = 12
+    http_status = 503
+
+
+class StoreUnavailableError(StoreError):
+    code = "store_unavailable"
+
+
+class StoreVersionError(StoreError):
+    code = "store_version"
+
+
+class DecisionNotFoundError(StoreError):
+    code = "decision_not_found"
+    http_status = 404
+
+
+class KeyNotFoundError(StoreError):
+    code = "key_not_found"
+    http_status = 404
+
+
+class InvalidFeedbackError(StoreError):
+    code = "invalid_feedback"
+    http_status = 400
+
+
+class FeedbackConflictError(StoreError):
+    code = "feedback_conflict"
+    http_status = 409
+
+    def __init__(self, message: str, *, stored_score: float, hint: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.stored_score = stored_score
+
+
+class AccessError(ProteusError):
+    code = "access_error"
+    exit_code = 13
+    http_status = 403
+
+
+class AuthenticationError(AccessError):
+    code = "invalid_api_key"
+    http_status = 401
+
+
+class PermissionDeniedError(AccessError):
+    code = "permission_denied"
+
+
+class InvalidKeyError(AccessError):
+    code = "invalid_key"
+    http_status = 400
+
+
+class RateLimitedError(AccessError):
+    code = "rate_limit_exceeded"
+    http_status = 429
+
+    def __init__(self, message: str, *, retry_after_s: float, hint: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.retry_after_s = retry_after_s
+
+
+class BudgetExhaustedError(AccessError):
+    code = "budget_exhausted"
+    http_status = 429
+
+    def __init__(self, message: str, *, retry_after_s: float, hint: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.retry_after_s = retry_after_s

@@ -48,11 +48,15 @@ class Predictions:
         (n_queries, n_models), USD per request, > 0.
     embedding
         (n_queries, dim) float32 where a policy network reads the query itself (`--mode paper`), else None.
+    known_shares
+        (n_queries,) share of a query's words that training had seen, 0 where it has no words; None where the
+        predictor can't tell. Low: the predictions rest on nothing.
     """
 
     scores: FloatArray
     costs_usd: FloatArray
     embedding: NDArray[np.float32] | None = None
+    known_shares: FloatArray | None = None
 
 
 class Predictor(Protocol):

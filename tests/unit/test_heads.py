@@ -10,7 +10,7 @@ import pytest
 from proteus_router.config import HeadsConfig
 from proteus_router.data.outcomes import OutcomeTable
 from proteus_router.data.synthetic import make_world
-from proteus_router.routing.predictor import HeadsPredictor
+from proteus_router.routing.predictor import HeadsPredictor, limit_scores
 from proteus_router.training.heads import FittedHeads, fit_heads
 from proteus_router.training.heads.kernel import solve_kernel
 from proteus_router.training.stages import MemoryStages
@@ -119,3 +119,16 @@ def test_the_report_counts_and_calibrates(fitted: FittedHeads) -> None:
     report = fitted.report.to_dict()
     assert [row["n"] for row in report["models"]] == [240] * 8
     assert all(0 <= row["ece"] < 0.3 and 0 <= row["brier"] <= 0.5 for row in report["models"])
+
+
+def test_the_folded_maps_are_the_plain_formula(fitted: FittedHeads, table: OutcomeTable) -> None:
+    predictor = fitted.predictor
+    texts = [*table.queries[:40], "zzq wxyv", "\N{GRINNING FACE}", "東京"]
+    predictions = predictor.predict(texts)
+    for text, scores, costs in zip(texts, predictions.scores, predictions.costs_usd, strict=True):
+        row = predictor.lexical.row(text)
+        dense = predictor.lexical.dense(row)
+        hidden = np.maximum(dense @ predictor.w_in + predictor.b_in, 0.0)
+        raw = row.values @ predictor.word_scores[row.indices] + hidden @ predictor.w_out + predictor.bias
+        assert scores == pytest.approx(limit_scores(raw[None])[0], abs=1e-12)
+        assert costs == pytest.approx(np.exp(dense @ predictor.cost_weights + predictor.cost_bias), rel=1e-12)

@@ -22,3 +22,12 @@ def test_importing_the_router_needs_numpy_alone() -> None:
 
 def test_the_route_command_loads_no_training_code() -> None:
     assert _loaded_by("import proteus_router.cli.route") == set()
+
+
+def test_the_gateway_needs_no_training_stack() -> None:
+    loaded = _loaded_by("import proteus_router.serving.runtime, proteus_router.serving.provider")
+    assert loaded == {"starlette"}
+
+
+def test_the_serve_command_loads_the_gateway_only_when_it_serves() -> None:
+    assert _loaded_by("import proteus_router.cli.serve, proteus_router.cli.config") == set()

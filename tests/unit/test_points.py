@@ -49,6 +49,16 @@ def test_choose_is_the_obvious_loop_and_choose_all_repeats_it() -> None:
         assert everything[point].tolist() == _slow_choice(policy, predictions, point)
 
 
+def test_one_query_alone_is_chosen_as_in_a_batch() -> None:
+    policy, predictions = _policy(), _predictions(300)
+    for point in range(policy.n_points):
+        alone = [
+            int(policy.choose(Predictions(scores[None], costs[None]), point)[0])
+            for scores, costs in zip(predictions.scores, predictions.costs_usd, strict=True)
+        ]
+        assert alone == policy.choose(predictions, point).tolist()
+
+
 def test_a_tie_goes_to_the_cheaper_model() -> None:
     predictions = Predictions(np.array([[0.5, 0.5, 0.4]]), np.array([[2.0, 1.0, 0.1]]))
     assert PointPolicy.from_prices(np.zeros(1), 3).choose(predictions, 0).tolist() == [1]

@@ -2,7 +2,7 @@
 
 Exit codes: 0 done; 1 unexpected; 2 usage or configuration; 3 data; 4 encoder; 5 artifact; 6 target not a
 fraction; 7 target can't be certified; 8 query or routing; 9 training; 10 the system refused (disk full,
-permission); 130 interrupted.
+permission); 11 upstream; 12 store; 13 access; 130 interrupted.
 """
 
 from __future__ import annotations
@@ -28,6 +28,11 @@ _COMMANDS = {
     "data": ("proteus_router.cli.data", "data_group"),
     "encoder": ("proteus_router.cli.encoder", "encoder_group"),
     "demo": ("proteus_router.cli.demo", "demo"),
+    "serve": ("proteus_router.cli.serve", "serve"),
+    "config": ("proteus_router.cli.config", "config_group"),
+    "keys": ("proteus_router.cli.keys", "keys_group"),
+    "store": ("proteus_router.cli.store", "store_group"),
+    "provider": ("proteus_router.cli.provider", "provider"),
 }
 SYSTEM_REFUSED, INTERRUPTED = 10, 130
 

@@ -1,4 +1,4 @@
-"""`proteus data`: check, convert, split and simulate outcome data sets."""
+"""`proteus data`: check, convert, split, simulate and collect outcome data sets."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import click
+
+from proteus_router.cli.collect import collect
 
 if TYPE_CHECKING:
     from proteus_router.data.outcomes import OutcomeTable
@@ -19,7 +21,10 @@ __all__ = ["data_group"]
 
 @click.group("data")
 def data_group() -> None:
-    """Check, convert, split and simulate outcome data sets."""
+    """Check, convert, split, simulate and collect outcome data sets."""
+
+
+data_group.add_command(collect)
 
 
 def _output_options(command: Callable[..., Any]) -> Callable[..., Any]:

@@ -16,7 +16,8 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Self
+from math import log, sqrt
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,11 +30,12 @@ __all__ = ["LexicalEncoder", "LexicalRow", "SparseRows"]
 
 @dataclass(frozen=True, slots=True)
 class LexicalRow:
-    """One text: its TF-IDF entries and its standardised surface features."""
+    """One text: its TF-IDF entries, its standardised surface features, the share of its words in the vocabulary."""
 
     indices: IntArray  # (nnz,)
     values: FloatArray  # (nnz,)
     surface: FloatArray  # (n_surface,)
+    known_share: float  # 0 where the text has no words
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +95,14 @@ class LexicalEncoder:
     def _column(self) -> dict[str, int]:
         return {word: column for column, word in enumerate(self.vocabulary)}
 
+    @cached_property
+    def _idf(self) -> list[float]:
+        return list(self.idf.tolist())
+
+    @cached_property
+    def _surface_norms(self) -> tuple[list[float], list[float]]:
+        return self.surface_mean.tolist(), self.surface_scale.tolist()
+
     @classmethod
     def fit(cls, texts: Sequence[str], *, dim: int = 128, min_df: int = 2, seed: int = 0) -> Self:
         """Vocabulary, weights and projection of the training texts; no outcome is looked at.
@@ -129,17 +139,26 @@ class LexicalEncoder:
         )
 
     def row(self, text: str) -> LexicalRow:
-        """Both halves of one text; its TF-IDF entries are empty where no word is known."""
+        """Both halves of one text; its TF-IDF entries are empty where no word is known.
+
+        Plain Python up to the arrays: a request's text has too few words for numpy to pay.
+        """
         found = words(text)
-        surface = (surface_features(text, found) - self.surface_mean) / self.surface_scale
-        column = self._column
-        known = [(column[word], count) for word, count in Counter(found).items() if word in column]
-        if not known:
-            return LexicalRow(np.zeros(0, dtype=np.int64), np.zeros(0), surface)
-        table = np.array(known, dtype=np.int64)
-        indices = table[:, 0]
-        values = (1.0 + np.log(table[:, 1])) * self.idf[indices]
-        return LexicalRow(indices, values / np.sqrt(values @ values), surface)
+        features = zip(surface_features(text, found), *self._surface_norms, strict=True)
+        surface = np.array([(value - mean) / scale for value, mean, scale in features])
+        counts: Counter[Any] = Counter(map(self._column.get, found))  # in C, once over the words
+        unknown = counts.pop(None, 0)
+        if not counts:
+            return LexicalRow(np.zeros(0, dtype=np.int64), np.zeros(0), surface, 0.0)
+        idf = self._idf
+        weights = [idf[index] * (1.0 + log(n)) if n > 1 else idf[index] for index, n in counts.items()]
+        length = sqrt(sum([weight * weight for weight in weights]))
+        return LexicalRow(
+            np.array(list(counts)),
+            np.array([weight / length for weight in weights]),
+            surface,
+            1.0 - unknown / len(found),
+        )
 
     def sparse(self, texts: Sequence[str]) -> SparseRows:
         """TF-IDF rows of unit length (or empty)."""

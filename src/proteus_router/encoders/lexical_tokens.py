@@ -10,10 +10,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Sequence
-
-import numpy as np
-
-from proteus_router.types import FloatArray
+from math import log1p
 
 __all__ = ["SURFACE_FEATURES", "surface_features", "words"]
 
@@ -67,54 +64,36 @@ SURFACE_FEATURES = (
 )
 _OPTION = re.compile(r"^\s*\(?[A-Ja-j][.):]\s", re.MULTILINE)
 _DIGITS = str.maketrans("", "", "0123456789")
+_CAPITALS = str.maketrans("", "", "ABCDEFGHIJKLMNOPQRSTUVWXYZ")
 _MATH = "+=<>^*/%"
 _BRACKETS = "()[]{};"
 _QUOTES = "\"'`\u201c\u201d"
 
 
-def surface_features(text: str, found: Sequence[str]) -> FloatArray:
+def surface_features(text: str, found: Sequence[str]) -> tuple[float, ...]:
     """(15,) counts and shares of `SURFACE_FEATURES`, unscaled; `found` is ``words(text)``."""
-    chars, n_words = max(len(text), 1), len(found)
+    chars, n_words = max(len(text), 1), max(len(found), 1)
     digits = len(text) - len(text.translate(_DIGITS))
+    if text.isascii():
+        non_ascii, capitals = 0, len(text) - len(text.translate(_CAPITALS))
+    else:
+        non_ascii = sum(not c.isascii() for c in text)
+        capitals = sum(map(str.isupper, text))
     count = text.count
-    logs = np.log1p(
-        np.array(
-            (
-                chars,
-                n_words,
-                count("\n"),
-                len(_OPTION.findall(text)),
-                digits,
-                sum(map(count, _MATH)),
-                sum(map(count, _BRACKETS)),
-                count("\\") + count("$"),
-                count("?"),
-                sum(map(count, _QUOTES)),
-            ),
-            dtype=np.float64,
-        )
-    )
-    non_ascii = 0.0 if text.isascii() else sum(not c.isascii() for c in text) / chars
-    upper = sum(map(str.isupper, text)) / chars
-    log_chars, log_words, log_lines, options, log_digits, math, brackets, latex, questions, quotes = (
-        logs.tolist()
-    )
-    return np.array(
-        (
-            log_chars,
-            log_words,
-            log_lines,
-            sum(map(len, found)) / max(n_words, 1),
-            options,
-            log_digits,
-            digits / chars,
-            upper,
-            math,
-            brackets,
-            latex,
-            questions,
-            quotes,
-            non_ascii,
-            len(set(found)) / max(n_words, 1),
-        )
+    return (
+        log1p(chars),
+        log1p(len(found)),
+        log1p(count("\n")),
+        sum(map(len, found)) / n_words,
+        log1p(len(_OPTION.findall(text))),
+        log1p(digits),
+        digits / chars,
+        capitals / chars,
+        log1p(sum(map(count, _MATH))),
+        log1p(sum(map(count, _BRACKETS))),
+        log1p(count("\\") + count("$")),
+        log1p(count("?")),
+        log1p(sum(map(count, _QUOTES))),
+        non_ascii / chars,
+        len(set(found)) / n_words,
     )

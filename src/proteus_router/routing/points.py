@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Protocol
 
 import numpy as np
@@ -108,8 +109,31 @@ class PointPolicy:
         """(n_queries,) model index; ties go to the lower predicted cost."""
         if self.fixed[point] >= 0:
             return np.full(predictions.scores.shape[0], self.fixed[point], dtype=np.int64)
+        if predictions.scores.shape[0] == 1:
+            return np.array([self._choose_one(predictions, point)])
         utilities = predictions.scores + self.boosts[point] - self.prices[point] * predictions.costs_usd
         return cheapest_argmax(utilities, predictions.costs_usd)
+
+    def _choose_one(self, predictions: Predictions, point: int) -> int:
+        """`choose` for one query, the same sums in plain Python: what a server does for every request."""
+        scores, costs = predictions.scores[0].tolist(), predictions.costs_usd[0].tolist()
+        boosts, price = self._boost_rows[point], self._price_list[point]
+        best, choice = -np.inf, 0
+        for at, (score, boost, cost) in enumerate(zip(scores, boosts, costs, strict=True)):
+            utility = score + boost - price * cost
+            if utility > best or (utility == best and cost < costs[choice]):
+                best, choice = utility, at
+        return choice
+
+    @cached_property
+    def _boost_rows(self) -> list[list[float]]:
+        rows: list[list[float]] = self.boosts.tolist()
+        return rows
+
+    @cached_property
+    def _price_list(self) -> list[float]:
+        prices: list[float] = self.prices.tolist()
+        return prices
 
     def choose_all(self, predictions: Predictions) -> IntArray:
         """(n_points, n_queries) model index of every operating point."""

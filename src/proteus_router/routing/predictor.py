@@ -33,6 +33,8 @@ def limit_scores(raw: FloatArray) -> FloatArray:
     Where the best prediction of a row passes 1 the whole row moves down, so that differences between its models
     stay; what is still below 0 becomes 0.
     """
+    if raw.size and raw.max() <= 1.0 and raw.min() >= 0.0:
+        return raw
     limited: FloatArray = np.maximum(raw - np.maximum(raw.max(axis=1, keepdims=True) - 1.0, 0.0), 0.0)
     return limited
 
@@ -72,32 +74,41 @@ class HeadsPredictor:
         return len(self.bias)
 
     @cached_property
-    def _word_map(self) -> FloatArray:
-        """(v, k + projected) so that one gather serves both the kernel and the dense view."""
-        return np.ascontiguousarray(np.hstack((self.word_scores, self.lexical.projection)), dtype=np.float64)
+    def _maps(self) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray]:
+        """Word, surface and encoder maps into k linear scores, h hidden units and k log costs; their bias.
+
+        What is linear in the words is folded once more: projecting a text and then multiplying is the same as
+        multiplying by the product, and spares a request the larger of its two products.
+        """
+        n_projected, n_lexical = self.lexical.projection.shape[1], self.lexical.dim
+        dense = np.hstack((self.w_in, self.cost_weights)).astype(np.float64)  # (d, h + k)
+        projected = self.lexical.projection.astype(np.float64) @ dense[:n_projected]
+        return (
+            np.ascontiguousarray(np.hstack((self.word_scores, projected)), dtype=np.float64),
+            np.ascontiguousarray(dense[n_projected:n_lexical]),
+            np.ascontiguousarray(dense[n_lexical:]),
+            np.concatenate((np.zeros(self.n_models), self.b_in, self.cost_bias)),
+        )
 
     def predict(self, texts: Sequence[str]) -> Predictions:
         """Predictions for every text; (0, k) arrays for none."""
-        k = self.n_models
-        n = len(texts)
+        k, n = self.n_models, len(texts)
         if n == 0:
             return Predictions(np.zeros((0, k)), np.zeros((0, k)))
-        word_map = self._word_map
-        linear = np.empty((n, k))
-        dense = np.empty((n, len(self.w_in)))
-        lexical_dim = self.lexical.dim
+        word_map, surface_map, encoder_map, bias = self._maps
+        mapped = np.empty((n, len(bias)))  # scores, hidden units, log costs
+        surface, known = np.empty((n, len(surface_map))), np.empty(n)
         for i, text in enumerate(texts):
             row = self.lexical.row(text)
-            mapped = row.values @ word_map[row.indices]
-            linear[i] = mapped[:k]
-            dense[i, : len(mapped) - k] = mapped[k:]
-            dense[i, len(mapped) - k : lexical_dim] = row.surface
+            np.matmul(row.values, word_map[row.indices], out=mapped[i])
+            surface[i], known[i] = row.surface, row.known_share
+        mapped += bias
+        mapped[:, k:] += _by_row(surface, surface_map)
         if self.encoder is not None:
-            dense[:, lexical_dim:] = self.encoder.encode(texts)
-        hidden = np.maximum(_by_row(dense, self.w_in) + self.b_in, 0.0)
-        raw = linear + _by_row(hidden, self.w_out) + self.bias
-        costs = np.exp(_by_row(dense, self.cost_weights) + self.cost_bias)
-        return Predictions(limit_scores(raw), costs)
+            mapped[:, k:] += _by_row(np.asarray(self.encoder.encode(texts), dtype=np.float64), encoder_map)
+        hidden = np.maximum(mapped[:, k:-k], 0.0)
+        raw = mapped[:, :k] + _by_row(hidden, self.w_out) + self.bias
+        return Predictions(limit_scores(raw), np.exp(mapped[:, -k:]), known_shares=known)
 
     def to_state(self) -> tuple[Arrays, Meta]:
         lexical_arrays, lexical_meta = self.lexical.to_state()

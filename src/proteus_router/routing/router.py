@@ -169,7 +169,7 @@ class Router:
         predictions = self.predictor.predict(list(texts))
         if self.cost_factors is not None:
             costs = predictions.costs_usd * np.asarray(self.cost_factors)
-            predictions = Predictions(predictions.scores, costs, predictions.embedding)
+            predictions = replace(predictions, costs_usd=costs)
         return predictions
 
     def choose(self, predictions: Predictions, point: int) -> IntArray:

@@ -23,7 +23,10 @@ from proteus_router.routing.sample_size import needed_n
 from proteus_router.routing.targets import parse_target, round_down
 from proteus_router.types import Arrays, FloatArray, IntArray, Meta
 
-__all__ = ["Certificate", "Infeasible", "OperatingMix", "TargetMap", "parse_target"]
+__all__ = ["MOST_ACCURATE", "Certificate", "Infeasible", "OperatingMix", "TargetMap", "parse_target"]
+
+MOST_ACCURATE = 0
+"""Index of the most accurate operating point: vertices are kept in that order."""
 
 
 @dataclass(frozen=True)

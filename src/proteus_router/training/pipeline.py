@@ -230,15 +230,21 @@ def _model_entries(table: OutcomeTable) -> list[dict[str, Any]]:
     def mean(values: FloatArray) -> float:
         return float(np.nanmean(values))
 
-    return [
-        {
+    entries = []
+    for column, name in enumerate(table.models):
+        entry: dict[str, Any] = {
             "name": name,
             "n_outcomes": int(table.observed[:, column].sum()),
             "mean_score": mean(table.scores[:, column]),
             "mean_cost_usd": mean(table.costs_usd[:, column]),
         }
-        for column, name in enumerate(table.models)
-    ]
+        # Where token counts came along, whoever bills by the token can tell whether prices have moved since.
+        for kind in ("input_tokens", "output_tokens"):
+            tokens = table.extras.get(kind)
+            if tokens is not None and not np.isnan(tokens[:, column]).all():
+                entry[f"mean_{kind}"] = mean(tokens[:, column])
+        entries.append(entry)
+    return entries
 
 
 def _certificates(target_map: TargetMap) -> list[Meta]:

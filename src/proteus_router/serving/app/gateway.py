@@ -1,0 +1,312 @@
+"""The gateway's collaborators and what changes while it runs: the live configuration, sessions, who may call."""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import logging
+import os
+import random
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Protocol
+
+from proteus_router.errors import (
+    AuthenticationError,
+    InfeasibleTargetError,
+    PermissionDeniedError,
+    ProteusError,
+)
+from proteus_router.routing.router import Router
+from proteus_router.serving.app.live import Live, make_live
+from proteus_router.serving.app.sessions import Sessions
+from proteus_router.serving.clock import Clock
+from proteus_router.serving.records import ApiKey, DecisionRecord, Feedback, PoolModel
+from proteus_router.serving.settings import Configuration
+from proteus_router.serving.store import FeedbackResult
+from proteus_router.serving.telemetry import Metrics, RequestLog, Tracer
+from proteus_router.serving.telemetry.metrics import Gauge
+from proteus_router.serving.upstream import BreakerState, Reply
+
+__all__ = ["ANONYMOUS", "Gateway", "KeyringPort", "LimitsPort", "StorePort", "UpstreamPort", "is_loopback"]
+
+_log = logging.getLogger(__name__)
+ANONYMOUS = ApiKey(id="anonymous", name="anonymous")
+"""Whoever calls without a key, where that is allowed; one tenant like any other."""
+_REQUEST_ID = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
+_BREAKER_NUMBERS: Mapping[BreakerState, float] = {"closed": 0.0, "half_open": 1.0, "open": 2.0}
+
+
+class StorePort(Protocol):
+    """What the endpoints need of the store."""
+
+    @property
+    def pending(self) -> int: ...
+    @property
+    def dropped(self) -> int: ...
+    @property
+    def lag_s(self) -> float: ...
+    def record(self, decision: DecisionRecord) -> None: ...
+    async def decision(self, decision_id: str, *, key_id: str | None) -> DecisionRecord: ...
+    async def add_feedback(self, items: Sequence[Feedback]) -> list[FeedbackResult]: ...
+    async def create_key(self, key: ApiKey, token_sha256: str) -> None: ...
+    async def revoke_key(self, key_id: str) -> ApiKey: ...
+    async def list_keys(self) -> list[ApiKey]: ...
+    async def healthy(self) -> bool: ...
+
+
+class KeyringPort(Protocol):
+    """Who calls."""
+
+    @property
+    def keys(self) -> list[ApiKey]: ...
+    def authenticate(self, token: str | None, *, admin: bool | None = None) -> ApiKey: ...
+    async def refresh(self) -> None: ...
+
+
+class LimitsPort(Protocol):
+    """How much a key may still do."""
+
+    def admit(self, key: ApiKey) -> None: ...
+    def remaining_usd(self, key: ApiKey) -> float | None: ...
+    def reserve(self, key: ApiKey, usd: float) -> None: ...
+    def settle(self, key: ApiKey, *, tokens: int, cost_usd: float, reserved_usd: float = 0.0) -> None: ...
+
+
+class UpstreamPort(Protocol):
+    """Calls the pool's models."""
+
+    def available(self, model: PoolModel) -> bool: ...
+    def breaker_state(self, model: PoolModel) -> BreakerState: ...
+    async def call(
+        self,
+        model: PoolModel,
+        body: bytes | Mapping[str, object],
+        *,
+        headers: Mapping[str, str],
+        deadline: float,
+        stream: bool,
+    ) -> Reply: ...
+
+
+class Gateway:
+    """Everything an endpoint is given.
+
+    Parameters
+    ----------
+    load
+        Reads router and configuration anew, for reloads; None: reloads are refused.
+    keys_made
+        Whether a key was ever made in this store: from then on nobody calls without one, unless the
+        configuration says so.
+    rng
+        Source of the router's coin and of the order of deployments.
+    """
+
+    def __init__(
+        self,
+        configuration: Configuration,
+        *,
+        router: Router,
+        store: StorePort,
+        keyring: KeyringPort,
+        limits: LimitsPort,
+        upstream: UpstreamPort,
+        clock: Clock,
+        tracer: Tracer,
+        keys_made: bool,
+        load: Callable[[], tuple[Configuration, Router]] | None = None,
+        rng: random.Random | None = None,
+    ) -> None:
+        self.live: Live = make_live(configuration, router)
+        self.store, self.keyring, self.limits, self.upstream = store, keyring, limits, upstream
+        self.clock, self.tracer, self.rng = clock, tracer, rng or random.Random()
+        self.metrics = Metrics(self._gauges())
+        self.request_log = RequestLog()
+        self.started_at = clock.wall()
+        sessions = configuration.settings.routing.sessions
+        self.sessions = Sessions(ttl_s=sessions.ttl_s, max_sessions=sessions.max_sessions)
+        self.loopback = is_loopback(configuration.settings.server.host)
+        self._keys_made = keys_made
+        self._load = load
+        self._reloading = asyncio.Lock()
+        self._say_warnings()
+
+    def caller(self, headers: Mapping[bytes, bytes], *, admin: bool = False) -> ApiKey:
+        """Whoever sent these headers.
+
+        Raises
+        ------
+        AuthenticationError
+            401.
+        PermissionDeniedError
+            403: a key of the other scope.
+        """
+        token = _token(headers)
+        if admin or not self.anonymous_allowed:
+            return self.keyring.authenticate(token, admin=admin)
+        if not self.keyring.keys:
+            return ANONYMOUS
+        try:
+            return self.keyring.authenticate(token, admin=False)
+        except AuthenticationError:
+            return ANONYMOUS
+
+    def reader(self, headers: Mapping[bytes, bytes]) -> tuple[ApiKey, str | None]:
+        """Caller of an endpoint that tenants and admins share, and whose records it may see; None: all."""
+        try:
+            key = self.keyring.authenticate(_token(headers), admin=None)
+        except AuthenticationError:
+            if not self.anonymous_allowed:
+                raise
+            key = ANONYMOUS
+        return key, None if key.admin else key.id
+
+    @property
+    def anonymous_allowed(self) -> bool:
+        """Whether requests without a known key are served."""
+        if not self.loopback:
+            return False
+        wanted = self.live.settings.auth.anonymous
+        if wanted is None:
+            self._keys_made = self._keys_made or bool(self.keyring.keys)
+            return not self._keys_made
+        return wanted
+
+    def allow_metrics(self, headers: Mapping[bytes, bytes]) -> None:
+        """Raise `AccessError` unless the caller may read /metrics."""
+        public = self.live.settings.observability.metrics_public
+        if not (self.loopback if public is None else public):
+            self.keyring.authenticate(_token(headers), admin=True)
+
+    def request_id(self, headers: Mapping[bytes, bytes]) -> str:
+        """The caller's ``x-request-id`` where it is a harmless one, else a new one."""
+        given = headers.get(b"x-request-id", b"")
+        if _REQUEST_ID.fullmatch(given):
+            return given.decode("ascii")
+        return f"req_{os.urandom(16).hex()}"
+
+    async def reload(self) -> Live:
+        """Take a new router and configuration; a bad one is refused and the old goes on.
+
+        Raises
+        ------
+        ProteusError
+            What is wrong with the new one.
+        """
+        async with self._reloading:
+            try:
+                if self._load is None:
+                    raise PermissionDeniedError("this gateway was started without files to reload from.")
+                configuration, router = await asyncio.to_thread(self._load)
+                fresh = make_live(configuration, router, generation=self.live.generation + 1)
+            except ProteusError as error:
+                self.metrics.reload("refused")
+                _log.error("reload refused, generation %d goes on: %s", self.live.generation, error)
+                raise
+            fixed = _changed_but_fixed(self.live, fresh)
+            self.live = fresh
+            sessions = fresh.settings.routing.sessions
+            self.sessions.configure(ttl_s=sessions.ttl_s, max_sessions=sessions.max_sessions)
+            self.metrics.reload("done")
+            _log.info("reloaded: generation %d, router %s", fresh.generation, fresh.fingerprint[:12])
+            if fixed:
+                _log.warning("these settings take effect after a restart only: %s", ", ".join(fixed))
+            self._say_warnings()
+            return fresh
+
+    def _say_warnings(self) -> None:
+        for warning in self.live.warnings:
+            _log.warning("%s", warning)
+
+    def _gauges(self) -> list[Gauge]:
+        def one(ask: Callable[[], float]) -> Callable[[], Iterable[tuple[tuple[str, ...], float]]]:
+            return lambda: [((), float(ask()))]
+
+        def breakers() -> Iterable[tuple[tuple[str, ...], float]]:
+            for entry in self.live.entries.values():
+                states = {
+                    self.upstream.breaker_state(model)
+                    for models in entry.deployments.values()
+                    for model in models
+                }
+                yield (entry.name,), max(_BREAKER_NUMBERS[state] for state in states)
+
+        def floors() -> Iterable[tuple[tuple[str, ...], float]]:
+            for name in self.live.tiers:
+                yield (name,), _floor_status(self.live, name)
+
+        return [
+            (
+                "proteus_breaker_state",
+                "Worst breaker of a model: 0 closed, 1 half open, 2 open.",
+                ("model",),
+                breakers,
+            ),
+            (
+                "proteus_floor_status",
+                "Tier's floor: 2 certified, 1 certified with stale prices, 0 without a certificate, -1 refused.",
+                ("tier",),
+                floors,
+            ),
+            (
+                "proteus_tier_accuracy_target",
+                "Floor of a tier.",
+                ("tier",),
+                lambda: [((name,), tier.accuracy_target) for name, tier in self.live.tiers.items()],
+            ),
+            ("proteus_generation", "Reloads plus one.", (), one(lambda: self.live.generation)),
+            ("proteus_sessions", "Sessions remembered.", (), one(lambda: len(self.sessions))),
+            ("proteus_store_pending", "Decisions not yet committed.", (), one(lambda: self.store.pending)),
+            ("proteus_store_lag_seconds", "Age of the oldest of them.", (), one(lambda: self.store.lag_s)),
+            ("proteus_store_dropped_total", "Decisions lost.", (), one(lambda: self.store.dropped)),
+        ]
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach a server on `host`."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _token(headers: Mapping[bytes, bytes]) -> str | None:
+    bearer = headers.get(b"authorization", b"")
+    if bearer[:7].lower() == b"bearer ":
+        return bearer[7:].strip().decode("latin-1")
+    given = headers.get(b"x-api-key")
+    return None if given is None else given.strip().decode("latin-1")
+
+
+def _floor_status(live: Live, tier_name: str) -> float:
+    tier = live.tiers[tier_name]
+    try:
+        plan = live.router.plan(
+            tier.accuracy_target, guarantee=tier.guarantee, on_infeasible=tier.on_infeasible
+        )
+    except InfeasibleTargetError:
+        return -1.0
+    if plan.certificate is None:
+        return 0.0
+    return 1.0 if live.stale_reason else 2.0
+
+
+def _changed_but_fixed(old: Live, new: Live) -> list[str]:
+    """Settings that differ and that a running process can't change."""
+    before, after = old.settings, new.settings
+    pairs = {
+        "server.host": (before.server.host, after.server.host),
+        "server.port": (before.server.port, after.server.port),
+        "server.shutdown_grace_s": (before.server.shutdown_grace_s, after.server.shutdown_grace_s),
+        "upstreams.retries": (before.upstreams.retries, after.upstreams.retries),
+        "upstreams.breaker": (before.upstreams.breaker, after.upstreams.breaker),
+        "auth.refresh_s": (before.auth.refresh_s, after.auth.refresh_s),
+        "store": (before.store, after.store),
+        "observability.log_level": (before.observability.log_level, after.observability.log_level),
+        "observability.log_format": (before.observability.log_format, after.observability.log_format),
+        "observability.otel": (before.observability.otel, after.observability.otel),
+    }
+    return [name for name, (was, will) in pairs.items() if was != will]

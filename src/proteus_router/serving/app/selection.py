@@ -1,0 +1,321 @@
+"""From predictions to a pool model: the operating point's choice where it may serve, else who may stand in.
+
+The rule for a stand-in: the cheapest eligible model predicted to do at least as well as the choice. Where there is
+none, a tier of ``on_infeasible: best_effort`` takes the best eligible one and says so; any other tier refuses. Only
+the choice itself carries the certificate.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from proteus_router.errors import NoEligibleModelError
+from proteus_router.routing.router import Plan
+from proteus_router.routing.target_map import MOST_ACCURATE
+from proteus_router.serving.app.ask import Ask
+from proteus_router.serving.app.facts import Facts
+from proteus_router.serving.app.live import Live, PoolEntry
+from proteus_router.serving.records import ApiShape, PoolModel
+
+__all__ = ["Pick", "Selection"]
+
+_SAME = 1e-12  # predicted scores closer than this are equal
+
+
+@dataclass(frozen=True, slots=True)
+class Pick:
+    """A model to call.
+
+    Attributes
+    ----------
+    upstreams
+        Its deployments that may serve, in the order to try them.
+    propensity
+        Probability with which the router drew it; 0 for a stand-in; None where nothing was drawn.
+    reason
+        Why this one and not the operating point's choice, or "".
+    """
+
+    entry: PoolEntry
+    upstreams: tuple[PoolModel, ...]
+    predicted_score: float
+    predicted_cost_usd: float
+    propensity: float | None
+    certified: bool
+    reason: str
+
+
+class Selection:
+    """All that is known for choosing the model of one request.
+
+    Parameters
+    ----------
+    text
+        What the router reads; "": nothing can be told from it.
+    pinned
+        Pool name the session is on, or None.
+    locked
+        The session may not leave it: a tool loop, or an answer that only its upstream can continue.
+    budget_usd
+        What the key may still spend, or None.
+    available
+        Whether an upstream's breaker lets a call through.
+    rng
+        Source of the coin between two operating points.
+
+    Raises
+    ------
+    InfeasibleTargetError
+        The target can't be certified and the tier does not serve without.
+    """
+
+    def __init__(
+        self,
+        live: Live,
+        api: ApiShape,
+        ask: Ask,
+        facts: Facts,
+        text: str,
+        *,
+        pinned: str | None,
+        locked: bool,
+        budget_usd: float | None,
+        available: Callable[[PoolModel], bool],
+        rng: random.Random,
+    ) -> None:
+        self._live, self._api, self._ask, self._facts = live, api, ask, facts
+        self._pinned, self._locked, self._budget_usd = pinned, locked and pinned is not None, budget_usd
+        self._available, self._rng = available, rng
+        self.only_budget_is_short = False  # some model was refused for nothing else
+        self.plan: Plan | None = None
+        if ask.tier is not None and ask.accuracy_target is not None:
+            self.plan = live.router.plan(
+                ask.accuracy_target, guarantee=ask.tier.guarantee, on_infeasible=ask.tier.on_infeasible
+            )
+        predictions = live.router.predict([text])
+        self.scores: list[float] = predictions.scores[0].tolist()
+        self.costs_usd: list[float] = predictions.costs_usd[0].tolist()
+        self.unfamiliar = self._unfamiliar(
+            text, None if predictions.known_shares is None else float(predictions.known_shares[0])
+        )
+        self.choice, self.other, self.share = self._draw(predictions)
+
+    def first(self) -> Pick:
+        """The model to call first.
+
+        Raises
+        ------
+        NoEligibleModelError
+            503 with the reason per model.
+        """
+        if self._ask.direct is not None:
+            return self._direct(self._live.entries[self._ask.direct])
+        if self._pinned is not None and self._pinned in self._live.entries:
+            kept = self._keep(self._live.entries[self._pinned])
+            if kept is not None:
+                return kept
+        for entry in self._live.by_index[self.choice]:
+            upstreams = self._upstreams(entry)
+            if isinstance(upstreams, tuple):
+                return self._pick(entry, upstreams, "")
+        return self._stand_in(frozenset(), "it can't serve this request")
+
+    def after(self, tried: frozenset[str]) -> Pick | None:
+        """Who takes over when the models named in `tried` failed; None: nobody may."""
+        if self._ask.direct is not None or self._locked:
+            return None
+        for entry in self._live.by_index[self.choice]:  # another name of the same model
+            upstreams = () if entry.name in tried else self._upstreams(entry)
+            if isinstance(upstreams, tuple) and upstreams:
+                return self._pick(entry, upstreams, f"{', '.join(sorted(tried))} did not answer.")
+        try:
+            return self._stand_in(tried, "it did not answer")
+        except NoEligibleModelError:
+            return None
+
+    def reasons(self) -> tuple[str, ...]:
+        """Why the operating point chose as it did, in words."""
+        if self.plan is None:
+            return (f"{self._ask.requested} was asked for by name.",)
+        said = []
+        if self.unfamiliar:
+            said.append(
+                f"{self.unfamiliar} So it goes to the most accurate operating point, not to a cheap one, and no "
+                "certificate speaks of it."
+            )
+        else:
+            said.append(self.plan.reason)
+        if self.share < 1.0:
+            other = self._live.router.models[self.other]
+            said.append(f"Drawn with probability {self.share:.3f}; otherwise {other}.")
+        return tuple(said)
+
+    def candidates(self, *, with_reasons: bool) -> tuple[dict[str, Any], ...]:
+        """Every model of the pool as it was seen."""
+        chances = {self.other: 1.0 - self.share, self.choice: self.share} if self.plan is not None else {}
+        found: list[dict[str, Any]] = []
+        for entry in self._live.entries.values():
+            index = entry.index
+            candidate: dict[str, Any] = {
+                "model": entry.name,
+                "predicted_score": self.scores[index],
+                "predicted_cost_usd": self.costs_usd[index],
+                "propensity": chances.get(index, 0.0),
+            }
+            if with_reasons:
+                upstreams = self._upstreams(entry)
+                candidate["eligible"] = isinstance(upstreams, tuple)
+                candidate["reason"] = upstreams if isinstance(upstreams, str) else None
+            found.append(candidate)
+        return tuple(found)
+
+    def certificate(self) -> dict[str, Any] | None:
+        """The promise behind this request's operating point; ``stale`` where billing prices moved away."""
+        return None if self.plan is None else self._live.certificate_of(self.plan)
+
+    def _unfamiliar(self, text: str, known_share: float | None) -> str:
+        least = self._live.settings.routing.min_known_words
+        if not text:
+            return "The request holds no text to judge by."
+        if known_share is not None and known_share < least:
+            return f"Only {known_share:.0%} of its words are known from training, less than {least:.0%}."
+        return ""
+
+    def _draw(self, predictions: Any) -> tuple[int, int, float]:
+        """The choice, the choice of the operating point that the coin did not pick, the choice's probability."""
+        router, plan = self._live.router, self.plan
+        if plan is None:
+            return -1, -1, 1.0
+        if self.unfamiliar:
+            best = int(router.choose(predictions, MOST_ACCURATE)[0])
+            return best, best, 1.0
+        mix = plan.mix
+        upper = int(router.choose(predictions, mix.upper)[0])
+        if mix.lower == mix.upper:
+            return upper, upper, 1.0
+        lower = int(router.choose(predictions, mix.lower)[0])
+        if upper == lower:
+            return upper, upper, 1.0
+        if self._rng.random() < mix.weight_upper:
+            return upper, lower, mix.weight_upper
+        return lower, upper, 1.0 - mix.weight_upper
+
+    def _direct(self, entry: PoolEntry) -> Pick:
+        upstreams = self._upstreams(entry)
+        if isinstance(upstreams, str):
+            raise NoEligibleModelError(
+                f"{entry.name} can't serve this request: {upstreams}.", reasons={entry.name: upstreams}
+            )
+        index = entry.index
+        return Pick(entry, upstreams, self.scores[index], self.costs_usd[index], None, False, "")
+
+    def _keep(self, entry: PoolEntry) -> Pick | None:
+        """Stay on the session's model: always where it is locked, else while the floor allows."""
+        upstreams = self._upstreams(entry)
+        if self._locked:
+            if isinstance(upstreams, str):
+                raise NoEligibleModelError(
+                    f"the conversation is in the middle of something only {entry.name} can go on with, which can't "
+                    f"serve this request: {upstreams}.",
+                    reasons={entry.name: upstreams},
+                )
+            return self._pick(entry, upstreams, f"the conversation can't leave {entry.name} half-way.")
+        if isinstance(upstreams, str) or self.scores[entry.index] < self.scores[self.choice] - _SAME:
+            return None
+        return self._pick(
+            entry, upstreams, f"the session stays on {entry.name}, which is predicted to do as well."
+        )
+
+    def _stand_in(self, tried: frozenset[str], why: str) -> Pick:
+        choice = self._live.router.models[self.choice]
+        fit: list[tuple[PoolEntry, tuple[PoolModel, ...]]] = []
+        refused: dict[str, str] = {}
+        for entry in self._live.entries.values():
+            upstreams = "it failed" if entry.name in tried else self._upstreams(entry)
+            if isinstance(upstreams, tuple):
+                fit.append((entry, upstreams))
+            else:
+                refused[entry.name] = upstreams
+        floor = self.scores[self.choice] - _SAME
+        good = [found for found in fit if self.scores[found[0].index] >= floor]
+        if good:
+            entry, upstreams = min(good, key=lambda found: self._price(found[0]))
+            reason = (
+                f"{choice} was chosen, but {why}; {entry.name} is the cheapest model predicted to do as well."
+            )
+            return self._pick(entry, upstreams, reason)
+        if fit and self._ask.tier is not None and self._ask.tier.on_infeasible == "best_effort":
+            entry, upstreams = max(fit, key=lambda found: self.scores[found[0].index])
+            reason = (
+                f"{choice} was chosen, but {why}, and no model predicted to do as well is left: best effort."
+            )
+            return self._pick(entry, upstreams, reason)
+        for entry, _ in fit:
+            refused[entry.name] = (
+                f"predicted to do worse ({self.scores[entry.index]:.3f}) than {choice} ({floor:.3f})"
+            )
+        listed = "; ".join(f"{name}: {reason}" for name, reason in refused.items())
+        raise NoEligibleModelError(f"no model may serve this request. {listed}.", reasons=refused)
+
+    def _price(self, entry: PoolEntry) -> tuple[float, float]:
+        return self.costs_usd[entry.index], entry.usd_per_token
+
+    def _pick(self, entry: PoolEntry, upstreams: tuple[PoolModel, ...], reason: str) -> Pick:
+        chosen = entry.index == self.choice
+        return Pick(
+            entry=entry,
+            upstreams=upstreams,
+            predicted_score=self.scores[entry.index],
+            predicted_cost_usd=self.costs_usd[entry.index],
+            propensity=self.share if chosen else 0.0,
+            certified=chosen
+            and not self.unfamiliar
+            and self.plan is not None
+            and self.plan.certificate is not None,
+            reason="" if chosen and not self._locked else reason,
+        )
+
+    def _upstreams(self, entry: PoolEntry) -> tuple[PoolModel, ...] | str:
+        """The entry's upstreams that may serve this request, or why there are none."""
+        ask, cost = self._ask, self.costs_usd[entry.index]
+        if ask.models is not None and entry.name not in ask.models:
+            return "not among the models allowed for this request"
+        if ask.max_cost_usd is not None and cost > ask.max_cost_usd:
+            return f"predicted cost {cost:.3g} USD is above max_cost_usd"
+        deployments = entry.deployments.get(self._api)
+        if deployments is None:
+            return f"speaks {', '.join(entry.deployments)}, not {self._api}"
+        fit, reason = [], ""
+        for model in deployments:
+            refusal = self._refusal(model)
+            if refusal:
+                reason = refusal
+            else:
+                fit.append(model)
+        if not fit:
+            return reason
+        if self._budget_usd is not None and cost > self._budget_usd:
+            self.only_budget_is_short = True
+            return f"predicted cost {cost:.3g} USD is more than the key's budget has left"
+        if len(fit) > 1:
+            first = self._rng.randrange(len(fit))
+            fit = fit[first:] + fit[:first]
+        return tuple(fit)
+
+    def _refusal(self, model: PoolModel) -> str:
+        facts = self._facts
+        if facts.images and not model.images:
+            return "takes no images"
+        if facts.tools and not model.tools:
+            return "takes no tools"
+        if facts.json_mode and not model.json_mode:
+            return "has no JSON mode"
+        needed = facts.input_tokens + facts.output_tokens
+        if model.context_tokens is not None and needed > model.context_tokens:
+            return f"about {needed} tokens are needed, its context holds {model.context_tokens}"
+        if not self._available(model):
+            return "its breaker is open: it failed too often of late, or asked for a pause"
+        return ""

@@ -1,0 +1,196 @@
+"""Frozen records that cross the borders inside the gateway: pool, decision, feedback, key."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+__all__ = [
+    "ApiKey",
+    "ApiShape",
+    "BudgetPeriod",
+    "DecisionRecord",
+    "DecisionStatus",
+    "Feedback",
+    "PoolModel",
+    "Timeouts",
+    "Usage",
+]
+
+ApiShape = Literal["chat", "responses", "messages"]
+"""POST /v1/chat/completions, POST /v1/responses, POST /v1/messages."""
+BudgetPeriod = Literal["day", "month"]
+DecisionStatus = Literal["ok", "failed", "rejected", "cancelled"]
+
+
+@dataclass(frozen=True, slots=True)
+class Timeouts:
+    """How long one upstream may take: to connect, to its first byte, altogether."""
+
+    connect_s: float = 5.0
+    first_byte_s: float = 60.0
+    total_s: float = 600.0
+
+
+@dataclass(frozen=True, slots=True)
+class PoolModel:
+    """One entry of the pool, ready to call.
+
+    Attributes
+    ----------
+    name
+        The pool's public name (LiteLLM's ``model_name``).
+    proteus_model
+        The artifact's model that this entry runs.
+    api
+        The one shape its upstream speaks; nothing is translated.
+    api_base
+        For example ``http://127.0.0.1:9000/v1``; the client appends ``/chat/completions``, ``/responses`` or
+        ``/messages``.
+    api_key
+        Sent to the upstream; "" for none.
+    upstream_model
+        What is sent upstream as ``model``.
+    input_usd_per_token, output_usd_per_token
+        Billing prices.
+    context_tokens
+        Longest input plus output; None where unknown, and then never a reason to refuse.
+    images, tools, json_mode
+        What requests it may be given.
+    headers
+        Sent to this upstream beside the client's own.
+    """
+
+    name: str
+    proteus_model: str
+    api: ApiShape
+    api_base: str
+    api_key: str = field(repr=False)
+    upstream_model: str
+    input_usd_per_token: float
+    output_usd_per_token: float
+    context_tokens: int | None = None
+    images: bool = True
+    tools: bool = True
+    json_mode: bool = True
+    timeouts: Timeouts = Timeouts()
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Tokens as the upstream counted them."""
+
+    input_tokens: int
+    output_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class DecisionRecord:
+    """One request as it is remembered: one row of the table ``decisions``. JSON-able fields only.
+
+    Attributes
+    ----------
+    id
+        ``dec_`` and 32 hexadecimal digits.
+    created_at
+        Unix seconds.
+    accuracy_target, internal_target
+        The floor of this request and the operating point that served it; None where a pool model was named.
+    certified
+        Whether the model that answered is the one a certificate speaks of.
+    model
+        Pool name of the model that answered, or was chosen.
+    requested_model
+        ``model`` as the caller wrote it.
+    propensity
+        Probability with which `model` was drawn; None where nothing was drawn.
+    latency_s, first_byte_s, overhead_s
+        The whole request; until the upstream's first byte; spent in the gateway itself.
+    session_id
+        A hash, never the caller's own words.
+    candidates
+        What the router knew of every model.
+    audit_probability
+        Probability with which the decision was drawn for grading; None where nothing was drawn.
+    prompt, answer
+        None unless the operator switched their storage on.
+    """
+
+    id: str
+    created_at: float
+    key_id: str | None
+    tier: str | None
+    accuracy_target: float | None
+    internal_target: float | None
+    certified: bool
+    model: str
+    requested_model: str
+    api: ApiShape
+    stream: bool
+    predicted_score: float | None
+    predicted_cost_usd: float | None
+    cost_usd: float | None
+    propensity: float | None
+    input_tokens: int | None
+    output_tokens: int | None
+    attempts: int
+    status: DecisionStatus
+    error_code: str | None
+    http_status: int
+    latency_s: float
+    first_byte_s: float | None
+    overhead_s: float
+    session_id: str | None
+    request_id: str | None
+    reasons: tuple[str, ...]
+    candidates: tuple[dict[str, Any], ...]
+    certificate: dict[str, Any] | None
+    prompt: str | None
+    answer: str | None
+    router_fingerprint: str
+    audit_probability: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Feedback:
+    """An observed score of one decision; unique by (`decision_id`, `source`)."""
+
+    decision_id: str
+    source: str
+    score: float
+    created_at: float
+    key_id: str | None = None
+    comment: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ApiKey:
+    """A tenant's key as the gateway keeps it: everything but the secret.
+
+    Attributes
+    ----------
+    tier
+        Default tier; None: the server's.
+    tiers, models
+        What it may ask for; None: everything.
+    target_range
+        Smallest and largest accuracy target it may ask for; None: any.
+    admin
+        May use the admin API and read every tenant's decisions.
+    """
+
+    id: str
+    name: str
+    tier: str | None = None
+    tiers: tuple[str, ...] | None = None
+    models: tuple[str, ...] | None = None
+    target_range: tuple[float, float] | None = None
+    requests_per_minute: int | None = None
+    tokens_per_minute: int | None = None
+    budget_usd: float | None = None
+    budget_period: BudgetPeriod | None = None
+    admin: bool = False
+    created_at: float = 0.0
+    revoked_at: float | None = None

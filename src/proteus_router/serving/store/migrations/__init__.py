@@ -1,0 +1,1 @@
+"""Alembic's side of the store. Applied versions are never edited; a change is a new file in versions/."""

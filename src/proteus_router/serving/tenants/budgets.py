@@ -1,0 +1,84 @@
+"""What each key has spent in its period, over all gateways, known here within seconds."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+from proteus_router.serving.records import BudgetPeriod
+
+__all__ = ["Spending", "period_end", "period_start"]
+
+
+def period_start(period: BudgetPeriod, now: float) -> float:
+    """Unix seconds at which the day or month of `now` began, UTC."""
+    day = datetime.fromtimestamp(now, UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+    return (day if period == "day" else day.replace(day=1)).timestamp()
+
+
+def period_end(period: BudgetPeriod, now: float) -> float:
+    """Unix seconds at which the next day or month begins, UTC."""
+    start = datetime.fromtimestamp(period_start(period, now), UTC)
+    if period == "day":
+        return (start + timedelta(days=1)).timestamp()
+    return (start + timedelta(days=32)).replace(day=1).timestamp()
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """What the store said of one key since `start`, and what had been settled here by then."""
+
+    usd: float
+    settled_usd: float
+
+
+_UNKNOWN = _Known(0.0, 0.0)
+_STARTS = 8  # two kinds of period, around a boundary, with room
+
+
+class Spending:
+    """Spend per key since a moment: the store's last word plus what was settled here after it.
+
+    A period is "everything since its start", with no end. So a clock that goes back makes the period longer and
+    the sum larger: it never frees a budget that was used up. And nothing is remembered that outlives the wrong
+    time: when the clock is right again, so is the sum.
+    """
+
+    def __init__(self) -> None:
+        self._settled: dict[str, float] = defaultdict(float)  # per key, USD since the process began
+        self._known: dict[float, dict[str, _Known]] = {}  # start -> key -> what the store said
+
+    def mark(self) -> dict[str, float]:
+        """Call before asking the store; hand the result to :meth:`learn`."""
+        return dict(self._settled)
+
+    def learn(self, start: float, usd_by_key: Mapping[str, float], mark: Mapping[str, float]) -> None:
+        """Take the store's answer for `start`; it holds all that was settled before `mark`."""
+        self._known.pop(start, None)
+        self._known[start] = {
+            key: _Known(usd_by_key.get(key, 0.0), mark.get(key, 0.0))
+            for key in usd_by_key.keys() | mark.keys()
+        }
+        while len(self._known) > _STARTS:  # the one learned longest ago
+            del self._known[next(iter(self._known))]
+
+    def settle(self, key_id: str, usd: float) -> None:
+        self._settled[key_id] += usd
+
+    def usd(self, key_id: str, start: float) -> float:
+        """USD since `start`, as far as it is known here.
+
+        Where the store was not asked about `start` yet: if a period has just begun, what was settled here since
+        then; if the clock went back, what is known of later starts, for since an earlier one it is no less.
+        """
+        if all(known < start for known in self._known):
+            self.learn(start, {}, self.mark())
+        settled = self._settled.get(key_id, 0.0)
+        sums = []
+        for known_start, by_key in self._known.items():
+            if known_start >= start:
+                known = by_key.get(key_id, _UNKNOWN)
+                sums.append(known.usd + settled - known.settled_usd)
+        return max(sums)

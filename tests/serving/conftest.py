@@ -1,0 +1,84 @@
+"""Both databases, for real: a fresh SQLite file, and a fresh schema of a running PostgreSQL."""
+
+from __future__ import annotations
+
+import os
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from proteus_router.serving.records import DecisionRecord
+
+SERVER = os.environ.get("PROTEUS_TEST_POSTGRES", "postgresql://postgres@127.0.0.1:5432/test")
+
+
+@pytest.fixture
+def sqlite_url(tmp_path: Path) -> str:
+    return f"sqlite:///{tmp_path / 'proteus.db'}"
+
+
+@pytest.fixture
+def postgres_url() -> Iterator[str]:
+    psycopg = pytest.importorskip("psycopg")
+    schema = f"proteus_{uuid.uuid4().hex[:16]}"
+    try:
+        server = psycopg.connect(SERVER, autocommit=True, connect_timeout=2)
+    except psycopg.OperationalError as error:
+        pytest.skip(f"no PostgreSQL at {SERVER} (set PROTEUS_TEST_POSTGRES): {str(error).splitlines()[0]}")
+    with server:
+        server.execute(f"CREATE SCHEMA {schema}")
+        try:
+            yield f"{SERVER}?options=-csearch_path%3D{schema}"
+        finally:
+            server.execute(f"DROP SCHEMA {schema} CASCADE")
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def url(request: pytest.FixtureRequest) -> str:
+    return str(request.getfixturevalue(f"{request.param}_url"))
+
+
+@pytest.fixture
+def make_decision() -> Callable[..., DecisionRecord]:
+    def make(**changes: Any) -> DecisionRecord:
+        values: dict[str, Any] = {
+            "id": f"dec_{uuid.uuid4().hex}",
+            "created_at": time.time(),
+            "key_id": "key_a",
+            "tier": "standard",
+            "accuracy_target": 0.8,
+            "internal_target": 0.81,
+            "certified": True,
+            "model": "small",
+            "requested_model": "proteus/standard",
+            "api": "chat",
+            "stream": False,
+            "predicted_score": 0.83,
+            "predicted_cost_usd": 0.0011,
+            "cost_usd": 0.001,
+            "propensity": 0.75,
+            "input_tokens": 120,
+            "output_tokens": 40,
+            "attempts": 1,
+            "status": "ok",
+            "error_code": None,
+            "http_status": 200,
+            "latency_s": 0.4,
+            "first_byte_s": 0.1,
+            "overhead_s": 0.001,
+            "session_id": None,
+            "request_id": "req-1",
+            "reasons": ("operating point 0.81",),
+            "candidates": ({"model": "small", "predicted_score": 0.83, "propensity": 0.75},),
+            "certificate": {"confidence": 0.95, "accuracy_target": 0.8},
+            "prompt": None,
+            "answer": None,
+            "router_fingerprint": "f00d",
+        }
+        return DecisionRecord(**values | changes)
+
+    return make
