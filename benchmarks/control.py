@@ -231,7 +231,7 @@ def _take(bank: Bank, rows: IntArray) -> Predictions:
 
 def _choose(router: Router, mix: OperatingMix | TrackedMix, part: Predictions, coins: FloatArray) -> IntArray:
     if isinstance(mix, TrackedMix):
-        return mix.choose(router.policy, part, coins)
+        return mix.choose(router, part, coins)
     upper, lower = router.choose(part, mix.upper), router.choose(part, mix.lower)
     return np.where(coins < mix.weight_upper, upper, lower)
 

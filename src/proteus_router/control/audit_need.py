@@ -8,7 +8,7 @@ from statistics import NormalDist
 
 __all__ = ["AuditNeed", "audit_need", "audits_to_decide", "supported_width"]
 
-_SEQUENCE_WIDTH = 3.4
+_SEQUENCE_WIDTH = 3.5
 """Half width of the confidence sequence in standard errors, 50 to 100,000 audits (docs/closed-loop.md)."""
 
 

@@ -92,8 +92,8 @@ class ConfidenceSequence:
     >>> for score in [1.0] * 90 + [0.0] * 10:
     ...     sequence.add(score)
     >>> bounds = sequence.bounds(requests=100)
-    >>> round(bounds.lower, 2), bounds.estimate, round(bounds.upper, 2)
-    (0.77, 0.9, 0.96)
+    >>> round(bounds.lower, 2), round(bounds.estimate, 2), round(bounds.upper, 2)
+    (0.76, 0.9, 0.97)
     """
 
     def __init__(self, centre: float, *, rate_floor: float = 1.0, confidence: float = 0.95) -> None:
@@ -134,22 +134,32 @@ class ConfidenceSequence:
         self._surplus += other._surplus
         self._log_capital = [a + b for a, b in zip(self._log_capital, other._log_capital, strict=True)]
 
-    def bounds(self, requests: int) -> Bounds:
-        """The interval after `requests` requests, audited or not; all their audits drawn must have been added."""
-        if requests < self.audits:
-            raise ValueError(f"{self.audits} audits can't come from {requests} requests.")
+    def bounds(self, requests: int, *, open_audits: int = 0) -> Bounds:
+        """The interval after `requests` requests, audited or not.
+
+        Parameters
+        ----------
+        open_audits
+            Audits drawn among them that have no score (yet, or ever). With any, the requests count by the share of
+            audits that closed, as if the open ones had not been drawn: right where closing has nothing to do with
+            the score, and otherwise no promise at all.
+        """
+        drawn_audits = self.audits + open_audits
+        if requests < drawn_audits:
+            raise ValueError(f"{drawn_audits} audits can't come from {requests} requests.")
+        settled = requests * self.audits / drawn_audits if drawn_audits else 0.0
         capital = np.array(self._log_capital) / _UNIT
         count = self._above.size
         lower, upper = bounds_from_capital(
             capital[:count],
             capital[count:],
-            requests,
+            settled,
             centre=self.centre,
             rate_floor=self.rate_floor,
             confidence=self.confidence,
         )
-        drawn = self.rate_floor * requests
-        estimate = self.centre + (self._surplus / _UNIT / drawn if drawn else 0.0)
+        counted = self.rate_floor * settled
+        estimate = self.centre + (self._surplus / _UNIT / counted if counted else 0.0)
         return Bounds(
             lower=float(lower),
             upper=float(upper),
@@ -185,7 +195,7 @@ class ConfidenceSequence:
 def bounds_from_capital(
     log_above: FloatArray,
     log_below: FloatArray,
-    requests: int | FloatArray,
+    requests: float | FloatArray,
     *,
     centre: float,
     rate_floor: float,

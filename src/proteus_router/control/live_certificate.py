@@ -15,7 +15,7 @@ __all__ = ["CertificateState", "LiveCertificate", "live_certificate"]
 
 CertificateState = Literal["insufficient_evidence", "holding", "at_risk", "violated", "stale", "conflict"]
 
-_WARN_AT, _CALM_AT = 5.0, 2.0
+_WARN_AT, _CALM_AT = 3.0, 1.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +26,7 @@ class LiveCertificate:
     ----------
     state
         ``holding``: the whole interval is at or above the floor. ``violated``: it is below. Between them,
-        ``at_risk``: the odds against the floor reached 5 to 1 and have not fallen under 2 since, else
+        ``at_risk``: the odds against the floor reached 3 to 1 and have not fallen under 1.5 since, else
         ``insufficient_evidence``. ``stale``: pool, prices or policy have changed since the reset. ``conflict``: the
         sources of the scores disagree on the mean.
     accuracy_target

@@ -111,22 +111,27 @@ class TierLoop:
             self.control.add(outcome.score, rate=outcome.rate)
         self.last_position = max(self.last_position, outcome.position)
 
-    def bounds(self, requests: int, *, recent: bool = False) -> Bounds:
-        """The interval after `requests` requests since the reset: for all of them, or for the recent ones."""
-        return self.recent.bounds(requests) if recent else self.since_reset.bounds(requests)
+    def bounds(self, requests: int, *, recent: bool = False, open_audits: int = 0) -> Bounds:
+        """The interval after `requests` requests since the reset: for all of them, or for the recent ones.
+
+        `open_audits` of the same requests have no score, see `ConfidenceSequence.bounds`.
+        """
+        sequence = self.recent if recent else self.since_reset
+        return sequence.bounds(requests, open_audits=open_audits)
 
     def certificate(
         self,
         requests: int,
         *,
         recent: bool = False,
+        open_audits: int = 0,
         previous: CertificateState | None = None,
         stale_reason: str = "",
         agreements: Sequence[Agreement] = (),
     ) -> LiveCertificate:
         """See `live_certificate`."""
         return live_certificate(
-            self.bounds(requests, recent=recent),
+            self.bounds(requests, recent=recent, open_audits=open_audits),
             accuracy_target=self.accuracy_target,
             previous=previous,
             stale_reason=stale_reason,

@@ -4,18 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 
 from proteus_router.routing.frontier import Estimates, frontier_vertices
 from proteus_router.routing.hull import mix_at_accuracy
 from proteus_router.routing.points import Policy
-from proteus_router.types import FloatArray, IntArray, Predictions
+from proteus_router.types import BoolArray, FloatArray, IntArray, Predictions
 
-__all__ = ["Frontier", "Reinvert", "TrackedMix", "corrected", "reinvert"]
+__all__ = ["Chooser", "Frontier", "Reinvert", "TrackedMix", "corrected", "reinvert"]
 
 _RETREAT = 0.02
 """Internal targets above the frontier's top over which traffic goes over to the best single model."""
+
+
+class Chooser(Protocol):
+    """Picks a model per query at an operating point: a policy, or a router that knows which models are there."""
+
+    def choose(self, predictions: Predictions, point: int) -> IntArray: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,18 +49,20 @@ class TrackedMix:
     internal_target: float
     expected_cost_usd: float
 
-    def choose(self, policy: Policy, predictions: Predictions, coins: FloatArray) -> IntArray:
+    def choose(self, chooser: Chooser, predictions: Predictions, coins: FloatArray) -> IntArray:
         """(n,) model of each query.
 
         Parameters
         ----------
+        chooser
+            The router, which knows the pool, or its bare policy.
         predictions
             Corrected, see `corrected`.
         coins
             (n,) uniform draws, one a query.
         """
-        upper = policy.choose(predictions, self.upper)
-        lower = upper if self.lower == self.upper else policy.choose(predictions, self.lower)
+        upper = chooser.choose(predictions, self.upper)
+        lower = upper if self.lower == self.upper else chooser.choose(predictions, self.lower)
         takes_upper = coins < self.retreat + (1.0 - self.retreat) * self.weight_upper
         chosen: IntArray = np.where(
             coins < self.retreat, self.best_model, np.where(takes_upper, upper, lower)
@@ -114,7 +123,14 @@ def corrected(predictions: Predictions, offsets: FloatArray) -> Predictions:
     return Predictions(scores, predictions.costs_usd, predictions.embedding)
 
 
-def reinvert(policy: Policy, recent: Predictions, offsets: FloatArray, *, min_gap: float = 0.002) -> Frontier:
+def reinvert(
+    policy: Policy,
+    recent: Predictions,
+    offsets: FloatArray,
+    *,
+    available: BoolArray | None = None,
+    min_gap: float = 0.002,
+) -> Frontier:
     """Order the policy's operating points anew by what they would choose on `recent` queries.
 
     Predicted scores stand in for outcomes, which are known for the audited alone; that they are off by a little is
@@ -128,9 +144,16 @@ def reinvert(policy: Policy, recent: Predictions, offsets: FloatArray, *, min_ga
         Predictions of some hundreds of recent queries, at present prices.
     offsets
         (n_models,) corrections of predicted scores, see `Recalibration.offsets`.
+    available
+        (n_models,) False for a model that is out of the pool or in quarantine; at least one True.
     """
     now = corrected(recent, offsets)
+    if available is not None:
+        scores = np.where(available, now.scores, -np.inf)
+        now = Predictions(scores, now.costs_usd, now.embedding)
     choices = policy.choose_all(now)  # (n_points, n)
+    if available is not None:  # a point of one fixed model may name an absent one, as in Router.choose
+        choices = np.where(available[choices], choices, now.scores.argmax(axis=1))
     rows = np.arange(now.scores.shape[0])
     estimates = Estimates(now.scores[rows, choices].mean(axis=1), now.costs_usd[rows, choices].mean(axis=1))
     vertices = frontier_vertices(estimates, min_gap=min_gap)

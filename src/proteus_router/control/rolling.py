@@ -52,10 +52,13 @@ class RollingSequence:
         stride = self.window // 2
         return max(0, -(-(requests - self.window) // stride) * stride)
 
-    def bounds(self, requests: int) -> Bounds:
-        """The interval for the requests after the `start(requests)`-th, of `requests` since the reset."""
+    def bounds(self, requests: int, *, open_audits: int = 0) -> Bounds:
+        """The interval for the requests after the `start(requests)`-th, of `requests` since the reset.
+
+        `open_audits` are those among these requests, see `ConfidenceSequence.bounds`.
+        """
         start = self.start(requests)
-        return self._by_start.get(start, self._empty()).bounds(requests - start)
+        return self._by_start.get(start, self._empty()).bounds(requests - start, open_audits=open_audits)
 
     def to_state(self) -> dict[str, Any]:
         return {
