@@ -28,8 +28,13 @@ check:
 	$(BIN)/lint-imports
 	$(BIN)/pytest -n 2 -m "not slow"
 
-test-slow: venv
+test-slow: $(VENV)/.clients
 	$(BIN)/pytest -m slow
+
+# Other people's clients of the gateway; tests of those that are missing are skipped.
+$(VENV)/.clients: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[clients]'
+	touch $@
 
 # The whole comparison: three real data sets in PROTEUS_DATA and a simulated one; under an hour on two cores. A killed run
 # goes on when it is started again.

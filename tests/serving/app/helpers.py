@@ -30,6 +30,8 @@ from proteus_router.serving.upstream import BreakerState, Reply
 from proteus_router.types import Predictions
 
 MODELS = ("small", "middle", "large")
+POOL = ("large", "small", "middle")
+"""The order of the configuration: neither by price nor by quality."""
 PRICES = {"small": 1e-7, "middle": 1e-6, "large": 1e-5}
 EASY, HARD = "x" * 5, "x" * 95
 """Texts on which the small model does about as well as the large one, and far worse."""
@@ -93,7 +95,7 @@ def model_entry(name: str, **changes: Any) -> dict[str, Any]:
 def make_settings(**changes: Any) -> Configuration:
     """Three models, three tiers; no key is needed."""
     values: dict[str, Any] = {
-        "model_list": [model_entry(name) for name in MODELS],
+        "model_list": [model_entry(name) for name in POOL],
         "tiers": {
             "economy": {"accuracy_target": 0.70},
             "standard": {"accuracy_target": 0.80},

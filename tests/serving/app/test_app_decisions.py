@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from proteus_router.errors import UpstreamConnectError, UpstreamRejectedError, UpstreamTimeoutError
-from tests.serving.app.helpers import EASY, HARD, MODELS, ROUTER, Harness, make_settings, model_entry
+from proteus_router.types import Predictions
+from tests.serving.app.helpers import (
+    EASY,
+    HARD,
+    MODELS,
+    POOL,
+    ROUTER,
+    Harness,
+    LengthPredictor,
+    make_settings,
+    model_entry,
+)
 
 TOOLS = [{"type": "function", "function": {"name": "f", "parameters": {}}}]
 IMAGE = [{"type": "image_url", "image_url": {"url": "data:,"}}, {"type": "text", "text": EASY}]
@@ -37,7 +49,7 @@ def test_an_answer_says_how_it_came_about(gateway: Harness) -> None:
     )
     assert record.certificate is not None
     assert record.certificate["lower_bound"] >= 0.7
-    assert [candidate["model"] for candidate in record.candidates] == list(MODELS)
+    assert [candidate["model"] for candidate in record.candidates] == list(POOL)
     assert (record.input_tokens, record.output_tokens, record.status) == (10, 20, "ok")
     assert record.first_byte_s == 0.25
     assert record.latency_s >= 0.25 > record.overhead_s
@@ -241,6 +253,16 @@ def test_no_signal_goes_up_never_down(gateway: Harness, text: Any) -> None:
     answer = gateway.chat(text, model="proteus/economy")
     assert (answer.headers["x-proteus-model"], answer.headers["x-proteus-certified"]) == ("large", "false")
     assert "most accurate operating point" in gateway.store.last.reasons[0]
+
+
+def test_a_request_without_text_goes_up_where_the_router_cannot_tell_known_words() -> None:
+    class Unknowing(LengthPredictor):
+        def predict(self, texts: list[str]) -> Predictions:
+            return replace(super().predict(texts), known_shares=None)
+
+    gateway = Harness(router=replace(ROUTER, predictor=Unknowing()))
+    assert gateway.chat("", model="proteus/economy").headers["x-proteus-model"] == "large"
+    assert gateway.chat("hello", model="proteus/economy").headers["x-proteus-model"] == "small"
 
 
 def test_the_share_of_unknown_words_that_is_too_much_is_configurable() -> None:
