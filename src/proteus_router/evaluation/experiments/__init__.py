@@ -21,9 +21,9 @@ def run_experiment(name: str, cell: Cell, context: Context, *, quick: bool, conf
     if name == "pool":
         return pool_change(cell, context)
     if name == "budget":
-        return label_budget(cell, confidence=confidence, quick=quick)
+        return label_budget(cell, context, confidence=confidence, quick=quick)
     if name == "shift":
-        return task_shift(cell, confidence=confidence, quick=quick)
+        return task_shift(cell, context, confidence=confidence, quick=quick)
     if name == "latency":
         return router_latency(cell, context, quick=quick)
     raise ValueError(f"no experiment named {name!r}.")

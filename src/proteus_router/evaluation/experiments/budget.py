@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from proteus_router.baselines.context import Context
 from proteus_router.evaluation.experiments.parts import (
     compared,
     fit_and_measure,
@@ -17,7 +18,7 @@ __all__ = ["SIZES", "label_budget"]
 SIZES = (100, 300, 1000, 3000)
 
 
-def label_budget(cell: Cell, *, confidence: float, quick: bool = False) -> list[Row]:
+def label_budget(cell: Cell, context: Context, *, confidence: float, quick: bool = False) -> list[Row]:
     """Each of `SIZES` training queries at random, nested, tested on all test rows; all of them are in `main`."""
     rows: list[Row] = []
     for size in SIZES[: 2 if quick else None]:
@@ -25,5 +26,7 @@ def label_budget(cell: Cell, *, confidence: float, quick: bool = False) -> list[
             break
         part = part_of(cell, train=random_rows(cell.train.n_queries, size, cell.seed))
         if observed_everywhere(part):
-            rows += fit_and_measure(part, compared(), "budget", str(size), confidence)
+            rows += fit_and_measure(
+                part, compared(), "budget", str(size), like=context, confidence=confidence
+            )
     return rows

@@ -44,10 +44,10 @@ def part_of(cell: Cell, *, train: IntArray | None = None, test: IntArray | None 
 
 
 def fit_and_measure(
-    cell: Cell, routers: list[str], experiment: str, variant: str, confidence: float
+    cell: Cell, routers: list[str], experiment: str, variant: str, *, like: Context, confidence: float
 ) -> list[Row]:
-    """Fit the routers on the cell's training rows alone, with heads of their own, and measure them."""
-    context = Context.of(cell.train, seed=cell.seed, groups=cell.train_groups)
+    """Fit the routers on the cell's training rows alone, with heads of their own set up as in `like`; measure them."""
+    context = Context.of(cell.train, seed=cell.seed, groups=cell.train_groups, config=like.config)
     rows: list[Row] = []
     for name in routers:
         record = fit_record(REGISTRY[name].factory(), cell, context, confidence=confidence)

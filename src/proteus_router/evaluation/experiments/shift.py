@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from proteus_router.baselines.context import Context
 from proteus_router.evaluation.experiments.parts import (
     compared,
     fit_and_measure,
@@ -21,7 +22,7 @@ _MAX_TASKS = 4
 _MAX_TRAIN_ROWS = 2_000
 
 
-def task_shift(cell: Cell, *, confidence: float, quick: bool = False) -> list[Row]:
+def task_shift(cell: Cell, context: Context, *, confidence: float, quick: bool = False) -> list[Row]:
     """The largest tasks one by one; none where the data name no tasks, or a single one."""
     if cell.train.tasks is None or cell.test.tasks is None:
         return []
@@ -42,5 +43,7 @@ def task_shift(cell: Cell, *, confidence: float, quick: bool = False) -> list[Ro
         for label, train in (("unseen", unseen), ("seen", seen)):
             part = part_of(cell, train=train, test=test)
             if observed_everywhere(part):
-                rows += fit_and_measure(part, compared(), "shift", f"{task}|{label}", confidence)
+                rows += fit_and_measure(
+                    part, compared(), "shift", f"{task}|{label}", like=context, confidence=confidence
+                )
     return rows

@@ -149,7 +149,7 @@ def leak_story(analysis: Analysis) -> Paragraph | None:
             share = mean_and_error(_leak(analysis, data.name, source, "tenth_share"))[0]
             if share is not None:
                 shares.setdefault(source, []).append(share)
-    if not {"realised scores", "trained on test", "held out"} <= shares.keys():
+    if not {"realised scores", "memorised", "held out"} <= shares.keys():
         return None
 
     def span(source: str) -> str:
@@ -162,7 +162,7 @@ def leak_story(analysis: Analysis) -> Paragraph | None:
     text = (
         f"At a tenth of the best model's cost the paper's router stands {percent(PAPER_SHARE)} of the way from the "
         f"best single model to the oracle. On the real data sets here the same rule stands at {span('held out')} "
-        f"when its predictions were trained on other queries, at {span('trained on test')} when they were trained on "
+        f"when its predictions were trained on other queries, at {span('memorised')} when they were trained on "
         f"the test queries, and at {span('realised scores')} when they are the realised scores."
     )
     if weights:

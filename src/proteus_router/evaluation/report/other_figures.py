@@ -28,10 +28,10 @@ PAPER_SHARE = (90.1 - 77.9) / (91.4 - 77.9)
 """Of the way from the best single model to the oracle, as the paper reports for RouterBench."""
 LEAK_SOURCES = {
     "realised scores": "p is the realised score",
-    "memorised": "trained on the test queries, hardly regularised",
-    "trained on test": "trained on the test queries",
+    "memorised": "trained on the test queries, memorising",
+    "trained on test": "our heads, trained on the test queries",
     "best query-only": "best possible from the query (simulated)",
-    "held out": "trained on other queries (honest)",
+    "held out": "our heads, trained on other queries (honest)",
 }
 
 
