@@ -131,7 +131,8 @@ def test_scores_that_are_not_trusted_move_their_own_tier_only() -> None:
     assert loop.to_state()["recalibration"] == untouched.to_state()["recalibration"]
     assert loop.to_state()["collapse"] == untouched.to_state()["collapse"]
     assert loop.tiers["standard"].to_state() == untouched.tiers["standard"].to_state()
-    assert loop.tiers["premium"].bounds(4000).upper < 0.2
+    premium = loop.tiers["premium"]
+    assert premium.bounds(premium.last_position).upper < 0.2
 
 
 def test_a_reset_begins_one_tier_anew_and_keeps_the_models() -> None:
