@@ -40,7 +40,7 @@ from proteus_router.types import FloatArray, IntArray, Predictions
 
 FLOORS = {"economy": 0.70, "standard": 0.80, "premium": 0.85}
 REQUESTS, MOMENT, TAIL = 20_000, 8_000, 4_000
-BLOCK, REINVERT_EVERY, RECENT, LOOK_EVERY = 50, 100, 400, 250
+BLOCK, REINVERT_EVERY, RECENT, LOOK_EVERY = 50, 100, 400, 500
 SCENARIOS = ("steady", "drop", "price", "harder")
 WIDTH = 0.025
 

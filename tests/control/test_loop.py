@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -117,6 +118,21 @@ def test_a_refused_outcome_changes_nothing(row: AuditedOutcome) -> None:
     with pytest.raises(ValueError, match=r"900|rate"):
         loop.observe(row)
     assert loop.to_state() == before
+
+
+def test_scores_that_are_not_trusted_move_their_own_tier_only() -> None:
+    loop, untouched = fresh(), fresh()
+    rows = outcomes()
+    for row in rows:
+        poisoned = replace(row, score=0.0, trusted=False) if row.tier == "premium" else row
+        loop.observe(poisoned)
+        if row.tier == "standard":
+            untouched.observe(row)
+    assert loop.to_state()["recalibration"] == untouched.to_state()["recalibration"]
+    assert loop.to_state()["collapse"] == untouched.to_state()["collapse"]
+    assert loop.tiers["standard"].to_state() == untouched.tiers["standard"].to_state()
+    premium = loop.tiers["premium"]
+    assert premium.bounds(premium.last_position).upper < 0.2
 
 
 def test_a_reset_begins_one_tier_anew_and_keeps_the_models() -> None:

@@ -26,6 +26,8 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
+from operator import add
 from typing import Any
 
 import numpy as np
@@ -107,9 +109,7 @@ class ConfidenceSequence:
         self.rate_floor = rate_floor
         self.confidence = confidence
         self.audits = 0
-        self._above, self._below = stakes(centre)
-        self._all_stakes: list[float] = [*self._above.tolist(), *self._below.tolist()]
-        self._log_capital = [0] * len(self._all_stakes)  # in units of 1 / _UNIT
+        self._log_capital = [0] * (2 * _STAKES.size)  # stakes above, then below; in units of 1 / _UNIT
         self._surplus = 0  # sum of (q / q_t) (y_t - c), in the same units
 
     def add(self, score: float, *, rate: float = 1.0) -> None:
@@ -118,12 +118,10 @@ class ConfidenceSequence:
             raise ValueError(f"a score must lie in [0, 1], not {score}.")
         if not self.rate_floor <= rate <= 1.0:
             raise ValueError(f"the audit rate must lie in [{self.rate_floor}, 1], not {rate}.")
-        surplus = self.rate_floor / rate * (score - self.centre)
+        surplus, gains = _bet(self.centre, self.rate_floor / rate, score)
         self.audits += 1
-        self._surplus += round(surplus * _UNIT)
-        capital = self._log_capital
-        for index, stake in enumerate(self._all_stakes):
-            capital[index] += math.floor(math.log1p(stake * surplus) * _UNIT)
+        self._surplus += surplus
+        self._log_capital = list(map(add, self._log_capital, gains))
 
     def merge(self, other: ConfidenceSequence) -> None:
         """Add the rows that `other` has seen; none of them may be among this one's."""
@@ -132,7 +130,7 @@ class ConfidenceSequence:
             raise ValueError("sequences with another centre, rate floor or confidence don't add up.")
         self.audits += other.audits
         self._surplus += other._surplus
-        self._log_capital = [a + b for a, b in zip(self._log_capital, other._log_capital, strict=True)]
+        self._log_capital = list(map(add, self._log_capital, other._log_capital))
 
     def bounds(self, requests: int, *, open_audits: int = 0) -> Bounds:
         """The interval after `requests` requests, audited or not.
@@ -149,7 +147,7 @@ class ConfidenceSequence:
             raise ValueError(f"{drawn_audits} audits can't come from {requests} requests.")
         settled = requests * self.audits / drawn_audits if drawn_audits else 0.0
         capital = np.array(self._log_capital) / _UNIT
-        count = self._above.size
+        count = _STAKES.size
         lower, upper = bounds_from_capital(
             capital[:count],
             capital[count:],
@@ -192,6 +190,14 @@ class ConfidenceSequence:
         return found
 
 
+@lru_cache(maxsize=4096)  # scores are few different numbers, rates fewer
+def _bet(centre: float, weight: float, score: float) -> tuple[int, tuple[int, ...]]:
+    """What one audit adds to the surplus and to the log capital of every stake, in units of 1 / _UNIT."""
+    surplus = weight * (score - centre)
+    sizes = np.concatenate(stakes(centre)).tolist()
+    return round(surplus * _UNIT), tuple(math.floor(math.log1p(size * surplus) * _UNIT) for size in sizes)
+
+
 def bounds_from_capital(
     log_above: FloatArray,
     log_below: FloatArray,
@@ -217,22 +223,30 @@ def bounds_from_capital(
     """
     above, below = stakes(centre)
     goal = math.log(2.0 / (1.0 - confidence))
-    rows = np.asarray(requests, dtype=np.float64)[..., None]
-    mirrored = 1.0 - _lowest(log_below, -below, rows, 1.0 - centre, rate_floor, goal)
-    return _lowest(log_above, above, rows, centre, rate_floor, goal), mirrored
+    rows = np.asarray(requests, dtype=np.float64)
+    # The upper side is the lower side of the mirrored scores 1 - y; both at once, in front.
+    found = _lowest(
+        np.stack([log_above, log_below]),
+        np.stack([above, -below]).reshape(2, *(1,) * (log_above.ndim - 1), above.size),
+        rows[..., None],
+        np.array([centre, 1.0 - centre]).reshape(2, *(1,) * log_above.ndim),
+        rate_floor,
+        goal,
+    )
+    return found[0], 1.0 - found[1]
 
 
 def _lowest(
     log_capital: FloatArray,
     stake: FloatArray,
     rows: FloatArray,
-    centre: float,
+    centre: FloatArray,
     rate_floor: float,
     goal: float,
 ) -> FloatArray:
-    """(...) the smallest mean m that the bettors on a mean above `centre` don't exclude, by bisection."""
-    shape = np.broadcast_shapes(log_capital.shape[:-1], rows.shape[:-1])
-    low, high = np.zeros(shape), np.ones(shape)
+    """(2, ...) the smallest mean m that the bettors on a mean above `centre` don't exclude, by bisection."""
+    low = np.zeros(np.broadcast_shapes(log_capital.shape[:-1], rows.shape[:-1]))
+    high = np.ones_like(low)
     for _ in range(30):
         m = 0.5 * (low + high)
         growth = rows * np.log1p(stake * rate_floor * (m[..., None] - centre))

@@ -38,6 +38,9 @@ class AuditedOutcome:
         As the router's artifact predicted it, without offsets.
     rate
         Probability with which the request was drawn for audit.
+    trusted
+        False: the score counts for its own tier alone, and moves nothing that tiers share. So whoever grades one
+        tenant's requests can't steer another's.
     """
 
     sequence: int
@@ -48,6 +51,7 @@ class AuditedOutcome:
     predicted_score: float
     rate: float
     task: str | None = None
+    trusted: bool = True
 
     def __post_init__(self) -> None:
         for name in ("score", "predicted_score", "rate"):
@@ -201,6 +205,8 @@ class ControlLoop:
                 raise ValueError(f"outcome {outcome.sequence}: no {kind} {name!r} among {', '.join(known)}.")
         self.tiers[outcome.tier].add(outcome)
         self.last_sequence = outcome.sequence
+        if not outcome.trusted:
+            return Observation()
         changes = self.recalibration.add(
             outcome.model,
             outcome.score,

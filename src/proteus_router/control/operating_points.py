@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -13,7 +12,7 @@ from proteus_router.routing.hull import mix_at_accuracy
 from proteus_router.routing.points import Policy
 from proteus_router.types import BoolArray, FloatArray, IntArray, Predictions
 
-__all__ = ["Chooser", "Frontier", "Reinvert", "TrackedMix", "corrected", "reinvert"]
+__all__ = ["Chooser", "Frontier", "TrackedMix", "corrected", "reinvert"]
 
 _RETREAT = 0.02
 """Internal targets above the frontier's top over which traffic goes over to the best single model."""
@@ -63,10 +62,9 @@ class TrackedMix:
         """
         upper = chooser.choose(predictions, self.upper)
         lower = upper if self.lower == self.upper else chooser.choose(predictions, self.lower)
-        takes_upper = coins < self.retreat + (1.0 - self.retreat) * self.weight_upper
-        chosen: IntArray = np.where(
-            coins < self.retreat, self.best_model, np.where(takes_upper, upper, lower)
-        )
+        # Retreat begins at the top, where `upper` serves alone: one coin does for both.
+        point = np.where(coins < self.weight_upper, upper, lower)
+        chosen: IntArray = np.where(coins < self.retreat, self.best_model, point)
         return chosen
 
 
@@ -111,10 +109,6 @@ class Frontier:
             internal_target=internal_target,
             expected_cost_usd=float(retreat * self.best_model_cost_usd + (1.0 - retreat) * cost),
         )
-
-
-Reinvert = Callable[[FloatArray], Frontier]
-"""Offsets (n_models,) -> the frontier of recent queries; what the control loop asks of whoever holds the queries."""
 
 
 def corrected(predictions: Predictions, offsets: FloatArray) -> Predictions:
