@@ -220,7 +220,7 @@ def test_another_gateways_fresh_decision_is_waited_for(
     record = make_decision()
 
     async def main() -> None:
-        async with opened(postgres_url, flush_interval_s=0.3) as here, opened(postgres_url) as there:
+        async with opened(postgres_url, flush_interval_s=1.0) as here, opened(postgres_url) as there:
             here.record(record)
             assert count(postgres_url) == 0
             assert statuses(await there.add_feedback([say(record.id)])) == ["stored"]

@@ -148,7 +148,7 @@ def paper_table(analysis: Analysis, data: str) -> Table:
         note="Routers that take targets: mean over 16 targets up to half a point under the best model. ms: one query, one "
         "thread, median. RE: points above random choice a ms. RPI*: with the time factor set to 1, since the models' "
         "latency is not known. AIQ: mean accuracy over all budgets from the cheapest to the dearest model. ECE: "
-        "calibration error of the predicted scores. None of them says what a given accuracy costs: compare by REQ.",
+        "calibration error of the predicted scores. They do not say what a given accuracy costs: compare by REQ.",
     )
 
 
