@@ -19,7 +19,14 @@ def reference() -> str:
         "end of `proteus --help`.",
     ]
     for path, command in [("proteus", cli), *_walk(cli, "proteus")]:
-        context = click.Context(command, info_name=path, terminal_width=100, max_content_width=100)
+        # As when a command is called: click keeps the help option that it made first, whoever asked.
+        context = click.Context(
+            command,
+            info_name=path,
+            terminal_width=100,
+            max_content_width=100,
+            help_option_names=cli.context_settings["help_option_names"],
+        )
         pages.append(f"## {path}\n\n```\n{command.get_help(context).rstrip()}\n```")
     return "\n\n".join(pages) + "\n"
 
