@@ -196,7 +196,9 @@ class StoreSettings(_Section):
         description="``sqlite:///FILE`` or ``postgresql://USER:PASSWORD@HOST/NAME``.",
     )
     flush_interval_s: float = Field(
-        default=0.5, gt=0, description="Decisions wait at most so long; `kill -9` loses at most those of two such intervals."
+        default=0.5,
+        gt=0,
+        description="Decisions wait at most so long; `kill -9` loses at most those of two such intervals.",
     )
     flush_rows: int = Field(default=500, ge=1, description="Decisions written together at most.")
     queue_rows: int = Field(
