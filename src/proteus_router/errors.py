@@ -15,7 +15,8 @@
     │  └─ ArtifactIntegrityError    truncated, edited, or incomplete
     ├─ TargetError
     │  ├─ InvalidTargetError        not a fraction in (0, 1)
-    │  └─ InfeasibleTargetError     .best_certified
+    │  ├─ InfeasibleTargetError     .best_certified
+    │  └─ InfeasibleCostError       .least_cost_usd
     ├─ RoutingError
     │  ├─ InvalidQueryError         empty, too long, not text
     │  ├─ InvalidRequestError       a body or a field that is not as documented
@@ -67,6 +68,7 @@ __all__ = [
     "DivergenceError",
     "EncoderError",
     "FeedbackConflictError",
+    "InfeasibleCostError",
     "InfeasibleTargetError",
     "InsufficientDataError",
     "InvalidFeedbackError",
@@ -194,6 +196,18 @@ class InfeasibleTargetError(TargetError):
     def __init__(self, message: str, *, best_certified: float | None, hint: str = "") -> None:
         super().__init__(message, hint=hint)
         self.best_certified = best_certified
+
+
+class InfeasibleCostError(TargetError):
+    """No model that keeps the target is predicted to cost as little as the caller allows."""
+
+    code = "infeasible_cost"
+    exit_code = 7
+    http_status = 422
+
+    def __init__(self, message: str, *, least_cost_usd: float, hint: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.least_cost_usd = least_cost_usd
 
 
 class RoutingError(ProteusError):

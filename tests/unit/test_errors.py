@@ -20,6 +20,7 @@ PROMISED = {
     "ArtifactIntegrityError": ("artifact_integrity", 5, 503),
     "InvalidTargetError": ("invalid_target", 6, 400),
     "InfeasibleTargetError": ("infeasible_target", 7, 422),
+    "InfeasibleCostError": ("infeasible_cost", 7, 422),
     "InvalidQueryError": ("invalid_query", 8, 400),
     "InvalidRequestError": ("invalid_request", 8, 400),
     "RequestTooLargeError": ("request_too_large", 8, 413),
@@ -47,6 +48,7 @@ PROMISED = {
 REQUIRED: dict[str, dict[str, Any]] = {
     "InsufficientDataError": {"needed": 30, "available": 7},
     "InfeasibleTargetError": {"best_certified": 0.81},
+    "InfeasibleCostError": {"least_cost_usd": 0.002},
     "NoEligibleModelError": {"reasons": {"small": "switched off"}},
     "DivergenceError": {"step": 12, "metric": "kl"},
     "UpstreamConnectError": {"model": "small"},

@@ -218,9 +218,14 @@ def test_the_callers_list_and_price_limit_are_kept(gateway: Harness) -> None:
     assert only.headers["x-proteus-model"] == "large"
     cheap = gateway.chat(HARD, model="proteus/relaxed", proteus={"max_cost_usd": 5e-4})
     assert cheap.headers["x-proteus-model"] == "middle"
+    # The caller's own limit is no fault of the server's, and trying again would not help.
     refused = gateway.chat(HARD, proteus={"max_cost_usd": 5e-4})
-    assert refused.status == 503
-    assert "above max_cost_usd" in refused.json()["error"]["reasons"]["large"]
+    error = refused.json()["error"]
+    assert (refused.status, error["code"]) == (422, "infeasible_cost")
+    assert error["least_cost_usd"] == pytest.approx(1e-3)
+    assert gateway.chat(HARD, proteus={"max_cost_usd": 1.01e-3}).status == 200
+    gateway.upstream.broken.add("large")  # now a higher limit would not help either
+    assert gateway.chat(HARD, proteus={"max_cost_usd": 5e-4}).status == 503
 
 
 @pytest.mark.parametrize(

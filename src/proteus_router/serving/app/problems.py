@@ -6,6 +6,7 @@ import math
 from typing import Any
 
 from proteus_router.errors import (
+    InfeasibleCostError,
     InfeasibleTargetError,
     NoEligibleModelError,
     ProteusError,
@@ -77,6 +78,8 @@ def problem_of(error: ProteusError, api: ApiShape = "chat") -> Problem:
         if error.best_certified is not None:
             message = f"{error.message} The best target that can be certified is {error.best_certified:g}."
             message = f"{message} {error.hint}".strip()
+    if isinstance(error, InfeasibleCostError):
+        details["least_cost_usd"] = error.least_cost_usd
     if isinstance(error, NoEligibleModelError):
         details["reasons"] = error.reasons
     headers: tuple[Header, ...] = ()

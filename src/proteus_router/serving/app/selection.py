@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from proteus_router.errors import NoEligibleModelError
+from proteus_router.errors import InfeasibleCostError, NoEligibleModelError
 from proteus_router.routing.router import Plan
 from proteus_router.routing.target_map import MOST_ACCURATE
 from proteus_router.serving.app.ask import Ask
@@ -89,6 +89,7 @@ class Selection:
         self._live, self._api, self._ask, self._facts = live, api, ask, facts
         self._pinned, self._locked, self._budget_usd = pinned, locked and pinned is not None, budget_usd
         self._available, self._rng = available, rng
+        self._too_dear: dict[int, float] = {}  # models refused for the caller's price limit alone
         self.only_budget_is_short = False  # some model was refused for nothing else
         self.plan: Plan | None = None
         if ask.tier is not None and ask.accuracy_target is not None:
@@ -110,6 +111,8 @@ class Selection:
         ------
         NoEligibleModelError
             503 with the reason per model.
+        InfeasibleCostError
+            422: the caller's own price limit is all that stands in the way.
         """
         if self._ask.direct is not None:
             return self._direct(self._live.entries[self._ask.direct])
@@ -133,7 +136,7 @@ class Selection:
                 return self._pick(entry, upstreams, f"{', '.join(sorted(tried))} did not answer.")
         try:
             return self._stand_in(tried, "it did not answer")
-        except NoEligibleModelError:
+        except (NoEligibleModelError, InfeasibleCostError):
             return None
 
     def reasons(self) -> tuple[str, ...]:
@@ -247,12 +250,21 @@ class Selection:
                 f"{choice} was chosen, but {why}; {entry.name} is the cheapest model predicted to do as well."
             )
             return self._pick(entry, upstreams, reason)
-        if fit and self._ask.tier is not None and self._ask.tier.on_infeasible == "best_effort":
+        best_effort = self._ask.tier is not None and self._ask.tier.on_infeasible == "best_effort"
+        if fit and best_effort:
             entry, upstreams = max(fit, key=lambda found: self.scores[found[0].index])
             reason = (
                 f"{choice} was chosen, but {why}, and no model predicted to do as well is left: best effort."
             )
             return self._pick(entry, upstreams, reason)
+        dear = [cost for index, cost in self._too_dear.items() if best_effort or self.scores[index] >= floor]
+        if dear:
+            raise InfeasibleCostError(
+                f"no model fit for this request is predicted to cost at most max_cost_usd = "
+                f"{self._ask.max_cost_usd:g}; the least is {min(dear):.3g} USD.",
+                least_cost_usd=min(dear),
+                hint="Raise max_cost_usd, or ask for a lower accuracy target.",
+            )
         for entry, _ in fit:
             refused[entry.name] = (
                 f"predicted to do worse ({self.scores[entry.index]:.3f}) than {choice} ({floor:.3f})"
@@ -283,8 +295,6 @@ class Selection:
         ask, cost = self._ask, self.costs_usd[entry.index]
         if ask.models is not None and entry.name not in ask.models:
             return "not among the models allowed for this request"
-        if ask.max_cost_usd is not None and cost > ask.max_cost_usd:
-            return f"predicted cost {cost:.3g} USD is above max_cost_usd"
         deployments = entry.deployments.get(self._api)
         if deployments is None:
             return f"speaks {', '.join(entry.deployments)}, not {self._api}"
@@ -297,6 +307,9 @@ class Selection:
                 fit.append(model)
         if not fit:
             return reason
+        if ask.max_cost_usd is not None and cost > ask.max_cost_usd:
+            self._too_dear[entry.index] = cost
+            return f"predicted cost {cost:.3g} USD is above max_cost_usd"
         if self._budget_usd is not None and cost > self._budget_usd:
             self.only_budget_is_short = True
             return f"predicted cost {cost:.3g} USD is more than the key's budget has left"
