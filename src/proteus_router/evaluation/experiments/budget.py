@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from proteus_router.baselines.context import Context
 from proteus_router.evaluation.experiments.parts import (
-    compared,
+    COMPARED,
     fit_and_measure,
     observed_everywhere,
     part_of,
@@ -27,6 +27,6 @@ def label_budget(cell: Cell, context: Context, *, confidence: float, quick: bool
         part = part_of(cell, train=random_rows(cell.train.n_queries, size, cell.seed))
         if observed_everywhere(part):
             rows += fit_and_measure(
-                part, compared(), "budget", str(size), like=context, confidence=confidence
+                part, list(COMPARED), "budget", str(size), like=context, confidence=confidence
             )
     return rows

@@ -6,7 +6,7 @@ import numpy as np
 
 from proteus_router.baselines.context import Context
 from proteus_router.evaluation.experiments.parts import (
-    compared,
+    COMPARED,
     fit_and_measure,
     observed_everywhere,
     part_of,
@@ -44,6 +44,6 @@ def task_shift(cell: Cell, context: Context, *, confidence: float, quick: bool =
             part = part_of(cell, train=train, test=test)
             if observed_everywhere(part):
                 rows += fit_and_measure(
-                    part, compared(), "shift", f"{task}|{label}", like=context, confidence=confidence
+                    part, list(COMPARED), "shift", f"{task}|{label}", like=context, confidence=confidence
                 )
     return rows

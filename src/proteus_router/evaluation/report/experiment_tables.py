@@ -12,6 +12,7 @@ from proteus_router.evaluation.harness.results import Results
 from proteus_router.evaluation.report.document import Paragraph, Table
 from proteus_router.evaluation.report.numbers import (
     DASH,
+    TIE,
     highlights,
     mean_and_error,
     percent,
@@ -217,17 +218,13 @@ def reach_table(analysis: Analysis) -> Table | None:
 
 def _pace(analysis: Analysis, data: str) -> tuple[float, float] | None:
     """Change of REQ a doubling of labels, and REQ with all of them; None for fewer than two sizes."""
-    if analysis.ours is None:
-        return None
     points = []
     for size in analysis.results.where(experiment="budget", data=data).distinct("variant"):
-        here = analysis.results.where(
-            experiment="budget", data=data, router=analysis.ours, metric="req", variant=size
-        )
+        here = analysis.results.where(experiment="budget", data=data, router=TIE, metric="req", variant=size)
         mean = mean_and_error(here)[0]
         if mean is not None and int(size) >= _FEWEST_FOR_PACE:
             points.append((np.log2(int(size)), mean))
-    everything = requested_ratio(analysis, data, analysis.ours)
+    everything = requested_ratio(analysis, data, TIE)
     if everything is None or not points:
         return None
     points.append((np.log2(analysis.shown[data][0].train.n_queries), everything))

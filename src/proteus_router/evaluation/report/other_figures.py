@@ -10,7 +10,7 @@ from proteus_router.evaluation.experiments.dynamic import SCENARIOS, STEPS, WIND
 from proteus_router.evaluation.harness.analysis import Analysis
 from proteus_router.evaluation.metrics import reliability_bins
 from proteus_router.evaluation.report.document import Figure
-from proteus_router.evaluation.report.numbers import highlights, mean_and_error
+from proteus_router.evaluation.report.numbers import TIE, highlights, mean_and_error
 from proteus_router.evaluation.report.style import INK, canvas, look_of, percent_axis, save
 
 __all__ = [
@@ -172,7 +172,7 @@ def budget_figure(analysis: Analysis, data: str, folder: Path) -> Figure | None:
     sizes = [int(size) for size in budget.distinct("variant")]
     with canvas(height=3.1, panels=2) as (figure, (top, bottom)):
         for name in routers:
-            look = look_of(name, analysis.ours, routers)
+            look = look_of(name, TIE, routers)
             for axes, metric, guarantee in (
                 (top, "req", "expected"),
                 (bottom, "max_certified", "certified"),
