@@ -18,19 +18,19 @@ from proteus_router.types import BoolArray, FloatArray
 
 DELTA, FLOOR = 0.05, 0.8
 Path = Callable[[int, FloatArray], FloatArray]
-"""(request, luck so far in audited standard errors (S,)) -> conditional means (S,)."""
+"""(request, sum of score - mean over audits so far (S,)) -> conditional means, (S,) or (1,) for all streams alike."""
 
 
 def constant(t: int, luck: FloatArray) -> FloatArray:
-    return np.full(luck.size, 0.8)
+    return np.array([0.8])
 
 
 def step(t: int, luck: FloatArray) -> FloatArray:
-    return np.full(luck.size, 0.95 if t < 300 else 0.70)
+    return np.array([0.95 if t < 300 else 0.70])
 
 
 def wave(t: int, luck: FloatArray) -> FloatArray:
-    return np.full(luck.size, 0.8 + 0.15 * math.sin(t / 60.0))
+    return np.array([0.8 + 0.15 * math.sin(t / 60.0)])
 
 
 def adversary(t: int, luck: FloatArray) -> FloatArray:
@@ -38,12 +38,9 @@ def adversary(t: int, luck: FloatArray) -> FloatArray:
     return np.where(luck > 0.0, 0.9, 0.6)
 
 
-def draw(mean: FloatArray, graded: bool, rng: np.random.Generator) -> FloatArray:
-    if not graded:
-        return (rng.random(mean.size) < mean).astype(np.float64)
-    return np.where(
-        rng.random(mean.size) < 0.3, rng.random(mean.size) < mean, mean
-    )  # some coins, some steady
+def draw(mean: FloatArray, n: int, graded: bool, rng: np.random.Generator) -> FloatArray:
+    coins = (rng.random(n) < mean).astype(np.float64)
+    return np.where(rng.random(n) < 0.3, coins, mean) if graded else coins  # some coins, some steady
 
 
 def misses(
@@ -54,19 +51,18 @@ def misses(
     above, below = stakes(FLOOR)
     capital = np.zeros((streams, above.size + below.size))
     both = np.concatenate([above, below])
-    total, noise, spread = np.zeros(streams), np.zeros(streams), np.full(streams, 1.0)
+    total, luck = np.zeros(1), np.zeros(streams)
     too_high: BoolArray = np.zeros(streams, dtype=bool)
     too_low: BoolArray = np.zeros(streams, dtype=bool)
     goal = math.log(2.0 / DELTA * above.size)
     for t in range(1, requests + 1):
-        mean = path(t, noise / np.sqrt(spread))
-        score = draw(mean, graded, rng)
+        mean = path(t, luck)
+        score = draw(mean, streams, graded, rng)
         audited = np.flatnonzero(rng.random(streams) < rate)
         capital[audited] += np.log1p(both * (score[audited] - FLOOR)[:, None])
-        noise[audited] += score[audited] - mean[audited]
-        spread[audited] += 0.16
-        total += mean
-        growth = t * np.log1p(both * rate * (total / t - FLOOR)[:, None])
+        luck[audited] += (score - mean)[audited]
+        total = total + mean
+        growth = t * np.log1p(both * rate * (total / t - FLOOR)[:, None])  # (S or 1, stakes)
         left = capital - growth
         # The mixture exceeds 1 / delta only if some stake's share of it does; so look closer only there.
         for side, missed in ((slice(0, above.size), too_high), (slice(above.size, None), too_low)):
