@@ -99,7 +99,7 @@ def tune(options: argparse.Namespace) -> None:
     units = [
         Unit(setting, data, seed, fold)
         for setting, data, seed, fold in product(
-            range(len(SETTINGS)), options.data, range(options.seeds), range(-1, N_FOLDS)
+            options.settings, options.data, range(options.seeds), range(-1, N_FOLDS)
         )
     ]
     found: dict[str, FloatArray] = {}
@@ -148,8 +148,8 @@ def compare(options: argparse.Namespace) -> None:
                 rows.setdefault(data, {}).setdefault(name, []).append(value)
     print("\n| data set | " + " | ".join(next(iter(rows.values()))) + " |")
     print("|---" * (1 + len(next(iter(rows.values())))) + "|")
-    for data, outcome in rows.items():
-        print(f"| {data} | " + " | ".join(_mean(values) for values in outcome.values()) + " |")
+    for data, columns in rows.items():
+        print(f"| {data} | " + " | ".join(_mean(values) for values in columns.values()) + " |")
 
 
 def _assemble(
@@ -236,7 +236,7 @@ def _cost_ratio(split: Split, fitted: Predictions, predicted: Predictions) -> fl
     )
     choices = plugin.policy.choose_all(Predictions(limit_scores(predicted.scores), predicted.costs_usd))
     levels = accuracy_levels(test.scores, LEVELS)
-    mixes = [target_map.expected(float(level), clamp=True) for level in levels]
+    mixes: Any = [target_map.expected(float(level), clamp=True) for level in levels]
     outcomes = [
         outcome_of(choices[mix.upper], choices[mix.lower], mix.weight_upper, test.scores, test.costs_usd)
         for mix in mixes
@@ -253,6 +253,7 @@ def main() -> None:
     first.add_argument("folder", type=Path)
     first.add_argument("-o", "--output", type=Path, required=True)
     first.add_argument("--device", default="cpu")
+    first.add_argument("--settings", nargs="+", type=int, default=list(range(len(SETTINGS))))
     first.add_argument("--minutes", type=float, default=600.0, help="start no further fit after that")
     first.set_defaults(run=tune)
     second = commands.add_parser("compare")
