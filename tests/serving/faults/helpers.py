@@ -17,7 +17,7 @@ def ends_well(answer: Got) -> bool:
     if answer.status != 200:
         return False
     if not answer.headers["content-type"].startswith("text/event-stream"):
-        return "error" not in answer.json()
+        return not answer.json().get("error")
     events = answer.events()
     return bool(events) and any(mark in events[-1] for mark in _LAST)
 

@@ -71,7 +71,7 @@ def test_a_clock_that_leaps_changes_no_answer(days: float, site: Site, provider:
 
 @pytest.mark.parametrize("days", [-40.0, -1.0])
 def test_a_clock_that_is_set_back_frees_no_budget(days: float, site: Site) -> None:
-    clock, budget_usd = MovedClock(), 2e-4
+    clock, budget_usd = MovedClock(), 2e-3
     site.changes = {"auth": {"refresh_s": 0.1}}
     _, token = site.make_key(budget_usd=budget_usd, budget_period="day")
     with site.in_thread(clock=clock) as address:
@@ -93,4 +93,4 @@ def test_a_clock_that_is_set_back_frees_no_budget(days: float, site: Site) -> No
         time.sleep(0.3)  # the store is asked again
         after = spend()
     assert sum(before) > 0.5 * budget_usd
-    assert sum(before) + sum(after) < 1.2 * budget_usd  # bills may be above what was predicted
+    assert sum(before) + sum(after) < 1.25 * budget_usd  # bills may be above what was predicted

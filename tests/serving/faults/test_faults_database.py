@@ -23,7 +23,10 @@ Acknowledged = dict[str, float]
 
 @dataclass
 class Database:
-    """The gateway's URL for it, the true one for a look from outside, and how to take it away."""
+    """The gateway's URL for it, the true one for a look from outside, and how to take it away.
+
+    A lock on SQLite's file leaves it readable.
+    """
 
     url: str
     direct_url: str
@@ -115,6 +118,7 @@ def test_a_database_that_goes_and_comes_back_costs_no_request_and_no_score(
     with site.in_thread() as address:
         before = [chat(address, text) for text in site.questions[:5]]
         assert _score(address, before[0], 1.0, acknowledged) == 200
+        wait_for(lambda: "proteus_store_pending 0.0" in call(address, "GET", "/metrics").body.decode())
         with database.away():
             during = [
                 chat(address, text, stream=place % 2 == 0) for place, text in enumerate(site.questions[5:25])
@@ -123,7 +127,8 @@ def test_a_database_that_goes_and_comes_back_costs_no_request_and_no_score(
             assert _score(address, before[1], 0.5, acknowledged) == 503
             assert _score(address, during[0], 0.5, acknowledged) == 503
             ready = call(address, "GET", "/readyz")
-            assert (ready.status, ready.json()["store"]) == (200, "unavailable")
+            expected = "ok" if database.url.startswith("sqlite") else "unavailable"
+            assert (ready.status, ready.json()["store"]) == (200, expected)
             pending = call(address, "GET", "/metrics").body.decode()
             assert "proteus_store_pending 20.0" in pending
             seen = call(address, "GET", f"/v1/decisions/{during[0].headers['x-proteus-decision-id']}")
@@ -131,7 +136,7 @@ def test_a_database_that_goes_and_comes_back_costs_no_request_and_no_score(
         wait_for(lambda: "proteus_store_pending 0.0" in call(address, "GET", "/metrics").body.decode())
         assert call(address, "GET", "/readyz").json()["store"] == "ok"
         for answer in (before[1], during[0], during[1]):  # sent again, as the 503 said
-            assert _score(address, answer, 0.25, acknowledged) == 200
+            assert _score(address, answer, 0.5, acknowledged) == 200
         assert "proteus_store_dropped_total 0.0" in call(address, "GET", "/metrics").body.decode()
     ids, scores = _stored(database.direct_url)
     assert ids == {answer.headers["x-proteus-decision-id"] for answer in (*before, *during)}
@@ -157,7 +162,7 @@ def test_a_full_disk_stops_feedback_and_nothing_else_until_there_is_room(site: S
         time.sleep(0.5)
         resource.prlimit(gateway.pid, resource.RLIMIT_FSIZE, unlimited)
         wait_for(lambda: "proteus_store_pending 0.0" in call(address, "GET", "/metrics").body.decode())
-        assert _score(address, during[0], 0.25, acknowledged) == 200
+        assert _score(address, during[0], 0.5, acknowledged) == 200
         assert "proteus_store_dropped_total 0.0" in call(address, "GET", "/metrics").body.decode()
     ids, scores = _stored(f"sqlite:///{site.database}")
     assert ids == {answer.headers["x-proteus-decision-id"] for answer in (before, *during)}
