@@ -21,7 +21,8 @@ pytestmark = [
         reason="not installed: pip install 'proteus-router[clients]'",
     ),
 ]
-EXAMPLES = 60
+COMMAND = str(Path(sys.executable).with_name("schemathesis"))
+EXAMPLES = 40
 CHECKS = (
     "not_a_server_error",
     "status_code_conformance",
@@ -59,11 +60,11 @@ def test_no_request_makes_the_gateway_fail(narrowed: bool, who: str, site: Site,
             target, extra = str(document), ["--url", address]
         done = subprocess.run(
             [
-                *(sys.executable, "-m", "schemathesis.cli", "run", target, *extra, *headers),
+                *(COMMAND, "run", target, *extra, *headers),
                 *("--checks", ",".join(CHECKS)),
                 *("--phases", "examples,coverage,fuzzing"),
                 *("--max-examples", f"{EXAMPLES}", "--seed", "1", "--continue-on-failure"),
-                *("--exclude-path", "/readyz", "--generation-database", "none", "--no-color"),
+                *("--generation-database", "none", "--no-color"),
             ],
             capture_output=True,
             text=True,
@@ -71,5 +72,10 @@ def test_no_request_makes_the_gateway_fail(narrowed: bool, who: str, site: Site,
             timeout=900,
             check=False,
         )
-        assert done.returncode == 0, done.stdout[-8_000:] + done.stderr[-2_000:]
+        assert done.returncode == 0, _brief(done.stdout)
         assert chat(address, site.questions[0]).status == 200
+
+
+def _brief(output: str) -> str:
+    """The report with its long lines cut: a generated body fills pages."""
+    return "\n".join(line[:300] for line in output.splitlines())[-12_000:]
