@@ -124,7 +124,7 @@ class Completions:
             quarantined=gateway.control.quarantined,
         )
         if ask.direct is None:
-            gateway.control.saw(selection.predictions)
+            gateway.control.saw(text, selection.predictions)
         try:
             exchange.pick = selection.first()
         except NoEligibleModelError:

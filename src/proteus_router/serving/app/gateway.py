@@ -297,6 +297,12 @@ class Gateway:
             ),
             ("proteus_model_quarantined", "1 for a model that gets no requests.", ("model",), quarantine),
             (
+                "proteus_inputs_shifted",
+                "1 while the last window of texts was unlike the calibration queries.",
+                (),
+                one(lambda: self.control.inputs_shifted),
+            ),
+            (
                 "proteus_breaker_state",
                 "Worst breaker of a model: 0 closed, 1 half open, 2 open.",
                 ("model",),

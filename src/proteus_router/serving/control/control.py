@@ -19,6 +19,7 @@ from proteus_router.errors import InfeasibleTargetError, StoreError, UnknownMode
 from proteus_router.serving.clock import Clock
 from proteus_router.serving.control.evidence import TierSpec
 from proteus_router.serving.control.fold import FORMAT, Fold
+from proteus_router.serving.control.inputs import InputWatch, reference_of
 from proteus_router.serving.control.pool import PoolView, cost_factors, subject_of
 from proteus_router.serving.control.steering import Steering
 from proteus_router.serving.control.views import TierView, view_of
@@ -105,6 +106,8 @@ class Control:
         self._recent: deque[tuple[FloatArray, FloatArray, Any]] = deque(maxlen=_RECENT)
         self._requests = 0
         self._inverted: tuple[Frontier, int, tuple[float, ...], frozenset[str], PoolView] | None = None
+        self._inputs = InputWatch(None)
+        self._inputs_of: str | None = None
         self._saved = 0
         self._said = 0
         self._webhook = Webhook()
@@ -128,11 +131,19 @@ class Control:
 
     def inputs(self) -> dict[str, Any]:
         """What this process saw of how the traffic's texts differ from the calibration queries."""
-        return {"watched": False}
+        return self._inputs.to_dict()
 
-    def saw(self, predictions: Predictions) -> None:
+    @property
+    def inputs_shifted(self) -> bool:
+        """Whether the last window of texts was unlike the calibration queries."""
+        return self._inputs.shifted
+
+    def saw(self, text: str, predictions: Predictions) -> None:
         """One routed query, as the artifact predicted it; (1, n_models) each."""
+        if self._seen_live is None:  # nobody watches
+            return
         self._requests += 1
+        self._inputs.saw(text)
         self._recent.append((predictions.scores[0], predictions.costs_usd[0], predictions.embedding))
 
     # What operators ask for --------------------------------------------------------------------------------------
@@ -197,12 +208,14 @@ class Control:
             live = self._live()
             if not any(tier.audits.share for tier in live.tiers.values()):
                 self.views, self._steering, self.quarantined = {}, {}, frozenset()
+                self._seen_live = None
                 return
             await self._catch_up()
             if live is not self._seen_live:
                 await self._adopt(live)
                 await self._catch_up()
                 self._seen_live = live
+            await self._inputs.look(self._clock.wall())
             await self._set_shares(live)
             await self._judge(live)
             self._quarantine(live)
@@ -226,6 +239,8 @@ class Control:
 
     async def _adopt(self, live: PoolView) -> None:
         """Hold a configuration that is new to us against what the evidence was gathered under."""
+        if live.fingerprint != self._inputs_of:
+            self._inputs, self._inputs_of = InputWatch(reference_of(live.router)), live.fingerprint
         subject = subject_of(live)
         for name, settings in live.tiers.items():
             if not settings.audits.share:
