@@ -24,7 +24,7 @@ from proteus_router.routing.router import Router
 if TYPE_CHECKING:
     from proteus_router.serving.settings import Configuration
 
-__all__ = ["DEMO_TIERS", "demo_gateway"]
+__all__ = ["DEMO_TIERS", "demo_gateway", "demo_router"]
 
 DEMO_TIERS = {"economy": 0.70, "standard": 0.80, "premium": 0.85}
 _DEFAULT_TIER = "standard"
@@ -45,14 +45,14 @@ def demo_gateway(port: int) -> Iterator[tuple[Configuration, Router]]:
     from proteus_router.serving.settings import make_configuration
 
     world = make_world(_WORLD)
-    router = _router(world)
+    router = demo_router(world)
     with serve_provider(Provider(Truth(world, [_QUESTIONS]))) as address:
         click.echo(f"{len(world.models)} simulated models at {address}/v1", err=True)
         values = _values(world, f"{address}/v1", port)
         yield make_configuration(values, source="demo"), router
 
 
-def _router(world: World) -> Router:
+def demo_router(world: World) -> Router:
     """The demo's router from the user's cache; trained where it is not there yet, or unreadable."""
     folder = cache_root() / "demo" / _identity(world)[:16] / "router"
     try:

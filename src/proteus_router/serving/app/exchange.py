@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 
 from proteus_router.control import is_audited
 from proteus_router.errors import ProteusError, UpstreamError
@@ -25,7 +24,7 @@ class Exchange:
         clock = gateway.clock
         self.gateway, self.live, self.api, self.endpoint = gateway, gateway.live, api, endpoint
         self.started, self.created_at = clock.monotonic(), clock.wall()
-        self.id = f"dec_{os.urandom(16).hex()}"
+        self.id = gateway.decision_id()
         self.request_id = gateway.request_id(headers)
         self.span = gateway.tracer.begin(headers)
         self.key: ApiKey | None = None

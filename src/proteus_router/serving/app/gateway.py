@@ -128,6 +128,7 @@ class Gateway:
         self.metrics = Metrics(self._gauges())
         self.request_log = RequestLog()
         self.control = Control(store.loop, lambda: self.live, clock)  # started by whoever serves
+        self.decision_id: Callable[[], str] = _new_decision_id
         self.audit_seed = secrets.token_hex(16)  # nobody else can tell which answers are drawn for grading
         self.started_at = clock.wall()
         sessions = configuration.settings.routing.sessions
@@ -336,6 +337,10 @@ def is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False
+
+
+def _new_decision_id() -> str:
+    return f"dec_{os.urandom(16).hex()}"
 
 
 def _token(headers: Mapping[bytes, bytes]) -> str | None:

@@ -113,7 +113,7 @@ def view_of(
         Read after the scores were, so that it counts every request that they belong to.
     """
     open_audits = max(0, row.drawn - loop.since_reset.audits)
-    folded_recently = loop.recent.bounds(row.requests).audits
+    folded_recently = loop.recent.audits(row.requests)
     scope = settings.audits.scope
     agreements = evidence.agreements
 
