@@ -25,8 +25,8 @@ class Answered:
 
 
 async def ask(app: ASGIApp, method: str, path: str, content: Any = None) -> Answered:
-    """One request, and its whole answer."""
-    body = b"" if content is None else dumps(content)
+    """One request, and its whole answer; `content` is sent as JSON, or as it is where it is bytes."""
+    body = content if isinstance(content, bytes) else b"" if content is None else dumps(content)
     plain, _, query = path.partition("?")
     answered = Answered()
 

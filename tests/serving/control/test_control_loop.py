@@ -416,7 +416,7 @@ async def _listener(statuses: list[int] | None = None) -> AsyncIterator[tuple[st
     listening = web.TCPSite(runner, "127.0.0.1", 0)
     await listening.start()
     assert listening._server is not None
-    port = listening._server.sockets[0].getsockname()[1]  # type: ignore[attr-defined]
+    port = listening._server.sockets[0].getsockname()[1]
     try:
         yield f"http://127.0.0.1:{port}", heard
     finally:

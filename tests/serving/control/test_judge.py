@@ -81,7 +81,8 @@ def test_an_arm_that_left_the_pool_is_refused_for_what_it_answered() -> None:
 def test_agreement_is_that_of_the_same_answers() -> None:
     found = agreement_of("judge", "people", [(1.0, 1.0)] * 40 + [(1.0, 0.0)] * 10 + [(0.0, 0.0)] * 50)
     assert found is not None
-    assert (found.mean.pairs, found.mean.difference) == (100, pytest.approx(0.1))
+    assert found.mean.pairs == 100
+    assert found.mean.difference == pytest.approx(0.1)
     assert found.same_verdict == 0.9
     # by hand: chance agreement 0.5 * 0.4 + 0.5 * 0.6 = 0.5
     assert found.kappa == pytest.approx((0.9 - 0.5) / 0.5)
@@ -165,7 +166,7 @@ async def _draw(
         )
         for n in range(count):
             record: DecisionRecord = make_decision(id=f"dec_{n:032x}", created_at=float(n))
-            kept = {"prompt": f"What is {n}?", "answer": json.dumps(CHAT)} if text else {}
+            kept: dict[str, Any] = {"prompt": f"What is {n}?", "answer": json.dumps(CHAT)} if text else {}
             store.record(replace(record, audit_probability=1.0, audited=True, **kept))
         await until(lambda: not store.pending)
         if people is not None:

@@ -141,7 +141,7 @@ def test_a_study_that_was_cut_short_goes_on(
         "test-1-tracked-1",
     ]
     first = list(Study(lambda: made, tmp_path).run(tasks[:2]))
-    ran: list[str] = []
+    ran: list[int] = []
 
     def counted(*arguments: Any) -> StreamResult:
         ran.append(arguments[-1].seed)
