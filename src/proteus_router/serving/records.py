@@ -123,6 +123,8 @@ class DecisionRecord:
         Probability with which the decision could be drawn for grading, and whether it was; None where none are drawn.
     prompt, answer
         None unless the operator switched their storage on.
+    task
+        What kind of request it was, in the caller's words.
     """
 
     id: str
@@ -159,6 +161,7 @@ class DecisionRecord:
     router_fingerprint: str
     audit_probability: float | None = None
     audited: bool | None = None
+    task: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,6 +198,7 @@ class Audit:
     decision_id: str
     tier: str
     model: str
+    task: str | None
     probability: float
     drawn_at: float
     source: str | None

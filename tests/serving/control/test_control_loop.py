@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from proteus_router.serving.control import Control, Fold
+from proteus_router.errors import StoreUnavailableError
+from proteus_router.serving.control import Fold
 from proteus_router.serving.control.webhook import Webhook
 from tests.serving.app.helpers import EASY, HARD, POOL, make_settings, model_entry
 from tests.serving.control.helpers import Site, site, tier
@@ -264,6 +265,35 @@ def test_tracking_sends_less_to_a_model_that_was_found_worse(sqlite_url: str) ->
     asyncio.run(main())
 
 
+def test_a_change_on_one_task_is_named(sqlite_url: str) -> None:
+    async def main() -> None:
+        async with site(sqlite_url, {"economy": tier(0.70)}) as here:
+            rng = random.Random(0)
+            tasks = ("law", "arithmetic")
+            for at in range(300):
+                task = tasks[at % 2]
+                await here.ask(tier="economy", body={"proteus": {"task": task}})
+                mean = 0.35 if task == "law" and at > 100 else 0.9
+                await here.grade(float(rng.random() < mean), here.decisions[-1:])
+            await here.tiers()
+            found = Counter(change["task"] for change in here.control.fold.changes)
+            assert found["law"] >= 1
+            assert found["arithmetic"] == 0
+            again = Fold.from_json(here.control.fold.to_json())
+            assert again.to_json() == here.control.fold.to_json()
+            refused = {"model": "proteus", "messages": [], "proteus": {"task": "x" * 65}}
+            answer = await here.harness.request("POST", "/v1/chat/completions", refused)
+            assert answer.status == 400
+
+    asyncio.run(main())
+
+
+def test_names_of_tasks_without_end_take_no_memory_without_end() -> None:
+    fold = Fold()
+    assert [fold._known_task(f"task {n}") for n in range(60)][48:52] == ["task 48", "task 49", None, None]
+    assert len(fold.tasks) == 50
+
+
 @pytest.mark.parametrize("action", ["alarm", "quarantine"])
 def test_a_collapsed_model_gets_no_requests_until_it_is_released(action: str, sqlite_url: str) -> None:
     async def main() -> None:
@@ -369,13 +399,11 @@ def test_while_the_database_is_away_the_last_word_stands(sqlite_url: str) -> Non
 
             class Away:
                 def __getattr__(self, name: str) -> Any:
-                    from proteus_router.errors import StoreUnavailableError
-
                     raise StoreUnavailableError("away")
 
-            control: Control = here.control
-            control._store = Away()  # type: ignore[assignment]
-            await asyncio.sleep(0)
+            here.control._store = Away()
+            with pytest.raises(StoreUnavailableError):
+                await here.control.refresh()
             assert (await here.ask())[0].headers["x-proteus-tier-state"] == "holding"
 
     asyncio.run(main())
@@ -415,8 +443,7 @@ async def _listener(statuses: list[int] | None = None) -> AsyncIterator[tuple[st
     await runner.setup()
     listening = web.TCPSite(runner, "127.0.0.1", 0)
     await listening.start()
-    assert listening._server is not None
-    port = listening._server.sockets[0].getsockname()[1]
+    port = runner.addresses[0][1]
     try:
         yield f"http://127.0.0.1:{port}", heard
     finally:

@@ -173,6 +173,7 @@ class Exchange:
             router_fingerprint=live.fingerprint,
             audit_probability=self.audit_share if counts else None,
             audited=self.audited if counts else None,
+            task=None if ask is None else ask.task,
         )
 
 

@@ -232,8 +232,9 @@ class Control:
                 break
         for change in self.fold.changes[self._said :]:
             _log.warning(
-                "%s has changed: it scores %+.3f against its predictions since audit %d, %+.3f before",
-                change["model"], change["after"], change["since"], change["before"],
+                "%s has changed%s: it scores %+.3f against its predictions in its last %d audits, %+.3f before",
+                change["model"], f" on task {change['task']}" if change["task"] else "", change["after"],
+                change["audits"], change["before"],
             )  # fmt: skip
         self._said = len(self.fold.changes)
 

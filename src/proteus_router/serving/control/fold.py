@@ -20,6 +20,8 @@ _log = logging.getLogger(__name__)
 FORMAT = 1
 """Of a snapshot: rises when an older release could not read it, or would fold another state from the same log."""
 _MOST_CHANGES = 100
+_MOST_TASKS = 50
+"""Names that callers gave; requests of any further one are watched without."""
 
 
 @dataclass
@@ -93,6 +95,8 @@ class Fold:
         The latest changes of models, oldest first; JSON-able.
     collapsed
         Model -> the collapse that was found, until it is released.
+    tasks
+        Names of tasks that are watched, as callers gave them.
     sequence
         Number of the last event.
     """
@@ -102,6 +106,7 @@ class Fold:
         self.tiers: dict[str, TierEvidence] = {}
         self.changes: list[dict[str, Any]] = []
         self.collapsed: dict[str, dict[str, Any]] = {}
+        self.tasks: list[str] = []
         self.sequence = 0
 
     def apply_all(self, events: Iterable[LoopEvent]) -> None:
@@ -158,6 +163,7 @@ class Fold:
                 score=data["score"],
                 predicted_score=data["predicted_score"],
                 rate=data["rate"],
+                task=self._known_task(data.get("task")) if data["trusted"] else None,
                 trusted=data["trusted"],
             )
         )
@@ -169,6 +175,13 @@ class Fold:
                 model, {**asdict(found.collapse), "reason": found.collapse.reason, "at": event.at}
             )
 
+    def _known_task(self, task: str | None) -> str | None:
+        if task is not None and task not in self.tasks:
+            if len(self.tasks) >= _MOST_TASKS:
+                return None
+            self.tasks.append(task)
+        return task
+
     def to_json(self) -> str:
         """Everything that counts; floats come back to the last bit."""
         state = {
@@ -177,6 +190,7 @@ class Fold:
             "tiers": {name: tier.to_state() for name, tier in self.tiers.items()},
             "changes": self.changes,
             "collapsed": self.collapsed,
+            "tasks": self.tasks,
         }
         return orjson.dumps(state).decode()
 
@@ -187,5 +201,5 @@ class Fold:
         found.sequence = int(state["sequence"])
         found.loop = ControlLoop.from_state(state["loop"])
         found.tiers = {name: TierEvidence.from_state(tier) for name, tier in state["tiers"].items()}
-        found.changes, found.collapsed = state["changes"], state["collapsed"]
+        found.changes, found.collapsed, found.tasks = state["changes"], state["collapsed"], state["tasks"]
         return found

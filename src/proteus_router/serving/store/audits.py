@@ -31,10 +31,11 @@ _NAMES = (
     "predicted_score",
     "audit_probability",
     "audited",
+    "task",
 )
 _drawn = itemgetter(*map(DECISION_COLUMNS.index, _NAMES))
 _COLUMNS = (
-    "decision_id", "tier", "epoch", "position", "model", "predicted_score", "probability", "drawn_at",
+    "decision_id", "tier", "epoch", "position", "model", "task", "predicted_score", "probability", "drawn_at",
 )  # fmt: skip
 
 
@@ -62,12 +63,13 @@ def draw_audits(connection: sa.Connection, rows: Sequence[tuple[Any, ...]]) -> N
         ]
         fit.sort(key=itemgetter(1, 0))
         first = tier["requests"] + 1
-        for position, (decision_id, at, name, _, model, predicted, probability, audited) in enumerate(
-            fit, first
-        ):
+        for position, row in enumerate(fit, first):
+            decision_id, at, name, _, model, predicted, probability, audited, task = row
             if audited:
                 score = min(max(predicted, 0.0), 1.0)
-                noted.append((decision_id, name, tier["epoch"], position, model, score, probability, at))
+                noted.append(
+                    (decision_id, name, tier["epoch"], position, model, task, score, probability, at)
+                )
         drawn = sum(bool(row[7]) for row in fit)
         connection.execute(
             sa.update(tiers)
@@ -115,6 +117,7 @@ def close_audits(connection: sa.Connection, items: Sequence[Feedback]) -> None:
                 "position": audit["position"],
                 "predicted_score": audit["predicted_score"],
                 "rate": audit["probability"],
+                "task": audit["task"],
             }
             events.append(NewEvent("outcome", audit["tier"], audit["model"], said))
         else:
@@ -152,7 +155,10 @@ def read_audits(
     """
     wanted = (
         sa.select(
-            *(audits.c[name] for name in ("id", "decision_id", "tier", "model", "probability", "drawn_at")),
+            *(
+                audits.c[name]
+                for name in ("id", "decision_id", "tier", "model", "task", "probability", "drawn_at")
+            ),
             *(audits.c[name] for name in ("source", "score")),
             *(decisions.c[name] for name in ("api", "stream", "prompt", "answer")),
         )

@@ -61,6 +61,7 @@ decisions = sa.Table(
     sa.Column("answer", sa.Text),
     sa.Column("router_fingerprint", sa.String, nullable=False),
     sa.Column("audited", sa.Boolean),
+    sa.Column("task", sa.String),
     sa.Index(None, "created_at"),  # retention
     sa.Index(None, "tier", "created_at"),  # a tier over time
 )
@@ -141,6 +142,7 @@ audits = sa.Table(
     sa.Column("epoch", sa.BigInteger, nullable=False),
     sa.Column("position", sa.BigInteger, nullable=False),  # among the tier's requests of the epoch, from 1
     sa.Column("model", sa.String, nullable=False),
+    sa.Column("task", sa.String),
     sa.Column("predicted_score", sa.Double, nullable=False),
     sa.Column("probability", sa.Double, nullable=False),
     sa.Column("drawn_at", sa.Double, nullable=False),

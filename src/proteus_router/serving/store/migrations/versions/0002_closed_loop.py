@@ -15,6 +15,7 @@ _SERIAL = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 
 def upgrade() -> None:
     op.add_column("decisions", sa.Column("audited", sa.Boolean))
+    op.add_column("decisions", sa.Column("task", sa.String))
     op.create_table(
         "tiers",
         sa.Column("name", sa.String, nullable=False),
@@ -36,6 +37,7 @@ def upgrade() -> None:
         sa.Column("epoch", sa.BigInteger, nullable=False),
         sa.Column("position", sa.BigInteger, nullable=False),
         sa.Column("model", sa.String, nullable=False),
+        sa.Column("task", sa.String),
         sa.Column("predicted_score", sa.Double, nullable=False),
         sa.Column("probability", sa.Double, nullable=False),
         sa.Column("drawn_at", sa.Double, nullable=False),
