@@ -250,11 +250,6 @@ def _span(
     return 100.0 * float(expected[mine].mean() - floor), 1000.0 * float(cost[mine].mean())
 
 
-def gains_for(rate: float) -> Gains:
-    """More slack where audits are few: there the correction wanders further between two requests."""
-    return Gains(slack=0.005 if rate > 0.2 else 0.01)
-
-
 def summarise(study: Study, scenario: str, rate: float, tracked: bool, runs: list[dict[str, Any]]) -> str:
     lines = []
     bank = study.after[scenario]
@@ -339,7 +334,7 @@ def main() -> None:
         for rate in options.rates:
             for tracked in (False, True):
                 runs = [
-                    run(study, scenario, rate, seed, tracked=tracked, gains=gains_for(rate))
+                    run(study, scenario, rate, seed, tracked=tracked, gains=Gains.at_rate(rate))
                     for seed in range(options.seeds)
                 ]
                 print(summarise(study, scenario, rate, tracked, runs), flush=True)

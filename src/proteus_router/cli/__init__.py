@@ -33,6 +33,8 @@ _COMMANDS = {
     "keys": ("proteus_router.cli.keys", "keys_group"),
     "store": ("proteus_router.cli.store", "store_group"),
     "provider": ("proteus_router.cli.provider", "provider"),
+    "judge": ("proteus_router.cli.judge", "judge"),
+    "simulate": ("proteus_router.cli.simulate", "simulate"),
 }
 SYSTEM_REFUSED, INTERRUPTED = 10, 130
 

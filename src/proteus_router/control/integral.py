@@ -43,6 +43,11 @@ class Gains:
         if not (0.0 < self.gain < 1.0 and 0.0 <= self.slack < 1.0 and 0.0 < self.limit < 1.0):
             raise ValueError(f"gain and limit must lie in (0, 1) and slack in [0, 1): {self}.")
 
+    @classmethod
+    def at_rate(cls, rate: float) -> Gains:
+        """The defaults at an audit rate: more slack where audits are few, and the correction wanders further."""
+        return cls(slack=0.005 if rate > 0.2 else 0.01)
+
 
 class IntegralControl:
     """The correction of one tier's internal target.

@@ -192,6 +192,16 @@ class ControlLoop:
         """(n_models,) what to add to predicted scores before the frontier is inverted again."""
         return self.recalibration.offsets
 
+    def include(self, model: str) -> None:
+        """Watch a model that was not there at the start; its offset comes after those of the others."""
+        self.recalibration.include(model)
+        self.collapse.include(model)
+
+    def forget(self, models: Sequence[str]) -> None:
+        """Start the levels of these models anew, as when one returns from quarantine."""
+        self.recalibration.forget(models)
+        self.collapse.forget(models)
+
     def observe(self, outcome: AuditedOutcome) -> Observation:
         """Fold one outcome in; one that was folded before is passed over."""
         if outcome.sequence <= self.last_sequence:

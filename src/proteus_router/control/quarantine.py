@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -51,9 +51,20 @@ class CollapseWatch:
         if not 0.0 < drop < 1.0:
             raise ValueError(f"drop must be a fraction in (0, 1), not {drop}.")
         self.drop = drop
-        self._detectors = {
-            name: ChangeDetector(false_alarm_every=false_alarm_every, direction="fall") for name in models
-        }
+        self.false_alarm_every = false_alarm_every
+        self._detectors: dict[str, ChangeDetector] = {}
+        for name in models:
+            self.include(name)
+
+    def include(self, model: str) -> None:
+        """Watch a model that was not there at the start; nothing happens where it is watched already."""
+        if model not in self._detectors:
+            self.forget([model])
+
+    def forget(self, models: Iterable[str]) -> None:
+        """Start these models anew, as when one returns from quarantine."""
+        for name in models:
+            self._detectors[name] = ChangeDetector(false_alarm_every=self.false_alarm_every, direction="fall")
 
     def add(self, model: str, score: float, predicted: float, *, number: int) -> Collapse | None:
         """One audited request; the verdict where it completes one."""
@@ -66,11 +77,11 @@ class CollapseWatch:
 
     def to_state(self) -> dict[str, Any]:
         detectors = {name: detector.to_state() for name, detector in self._detectors.items()}
-        return {"drop": self.drop, "detectors": detectors}
+        return {"drop": self.drop, "false_alarm_every": self.false_alarm_every, "detectors": detectors}
 
     @classmethod
     def from_state(cls, state: Mapping[str, Any]) -> CollapseWatch:
-        found = cls((), drop=state["drop"])
+        found = cls((), drop=state["drop"], false_alarm_every=state["false_alarm_every"])
         found._detectors = {
             name: ChangeDetector.from_state(detector) for name, detector in state["detectors"].items()
         }

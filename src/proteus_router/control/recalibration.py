@@ -152,6 +152,17 @@ class Recalibration:
                 changes.append(ModelChange(model, name, number, since, audits, before, after))
         return changes
 
+    def include(self, model: str) -> None:
+        """Watch a model that was not there at the start; nothing happens where it is watched already."""
+        if model not in self._levels:
+            self.models = (*self.models, model)
+            self._levels[model] = ModelLevel(false_alarm_every=self.false_alarm_every)
+
+    def offset_of(self, model: str) -> float:
+        """What to add to this model's predicted scores; 0 for one that was never audited."""
+        level = self._levels.get(model)
+        return 0.0 if level is None else level.offset
+
     def forget(self, models: Iterable[str]) -> None:
         """Start these models anew, as after a new training or when one returns from quarantine."""
         for name in models:

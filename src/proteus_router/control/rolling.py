@@ -52,6 +52,11 @@ class RollingSequence:
         stride = self.window // 2
         return max(0, -(-(requests - self.window) // stride) * stride)
 
+    def audits(self, requests: int) -> int:
+        """Audits that `bounds(requests)` speaks of."""
+        found = self._by_start.get(self.start(requests))
+        return 0 if found is None else found.audits
+
     def bounds(self, requests: int, *, open_audits: int = 0) -> Bounds:
         """The interval for the requests after the `start(requests)`-th, of `requests` since the reset.
 

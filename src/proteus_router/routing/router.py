@@ -21,6 +21,7 @@ from proteus_router.routing.policies import Policy, load_policy
 from proteus_router.routing.predictors import load_predictor
 from proteus_router.routing.target_map import Certificate, Infeasible, OperatingMix, TargetMap, parse_target
 from proteus_router.types import (
+    Arrays,
     Candidate,
     Decision,
     FloatArray,
@@ -68,6 +69,7 @@ class Router:
     cost_factors: tuple[float, ...] | None = None
     available: tuple[bool, ...] | None = None
     trained_texts: NDArray[np.uint64] | None = field(default=None, repr=False, compare=False)
+    input_reference: Arrays | None = field(default=None, repr=False, compare=False)
     _plans: dict[tuple[float, str, str], Plan] = field(default_factory=dict, repr=False, compare=False)
 
     @classmethod
@@ -95,6 +97,7 @@ class Router:
                 manifest=manifest,
                 max_query_chars=int(manifest["max_query_chars"]),
                 trained_texts=parts["training"]["text_fingerprints"],
+                input_reference=parts.get("inputs"),
             )
         except KeyError as error:
             raise ArtifactIntegrityError(f"{source}: the manifest lacks {error}.") from error

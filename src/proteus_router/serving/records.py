@@ -9,11 +9,15 @@ from typing import Any, Literal
 __all__ = [
     "ApiKey",
     "ApiShape",
+    "Audit",
     "BudgetPeriod",
     "DecisionRecord",
     "DecisionStatus",
     "Feedback",
+    "LoopEvent",
+    "LoopEventKind",
     "PoolModel",
+    "TierRow",
     "Timeouts",
     "Usage",
 ]
@@ -21,6 +25,7 @@ __all__ = [
 ApiShape = Literal["chat", "responses", "messages"]
 """POST /v1/chat/completions, POST /v1/responses, POST /v1/messages."""
 BudgetPeriod = Literal["day", "month"]
+LoopEventKind = Literal["begin", "outcome", "pair", "stale", "release"]
 DecisionStatus = Literal["ok", "failed", "rejected", "cancelled"]
 
 
@@ -112,10 +117,14 @@ class DecisionRecord:
         A hash, never the caller's own words.
     candidates
         What the router knew of every model.
-    audit_probability
-        Probability with which the decision was drawn for grading; None where nothing was drawn.
+    predicted_score
+        Of the artifact, without corrections.
+    audit_probability, audited
+        Probability with which the decision could be drawn for grading, and whether it was; None where none are drawn.
     prompt, answer
         None unless the operator switched their storage on.
+    task
+        What kind of request it was, in the caller's words.
     """
 
     id: str
@@ -151,11 +160,16 @@ class DecisionRecord:
     answer: str | None
     router_fingerprint: str
     audit_probability: float | None = None
+    audited: bool | None = None
+    task: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Feedback:
-    """An observed score of one decision; unique by (`decision_id`, `source`)."""
+    """An observed score of one decision; unique by (`decision_id`, `source`).
+
+    `trusted`: given by an operator, not by a tenant about his own requests.
+    """
 
     decision_id: str
     source: str
@@ -163,6 +177,78 @@ class Feedback:
     created_at: float
     key_id: str | None = None
     comment: str | None = None
+    trusted: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Audit:
+    """One decision that was drawn for grading.
+
+    Attributes
+    ----------
+    id
+        Rises; what a reader goes on from.
+    source, score
+        Who graded it first, and how; None while it waits.
+    prompt, answer
+        None unless the tier keeps the text of its audits.
+    """
+
+    id: int
+    decision_id: str
+    tier: str
+    model: str
+    task: str | None
+    probability: float
+    drawn_at: float
+    source: str | None
+    score: float | None
+    api: ApiShape
+    stream: bool
+    prompt: str | None
+    answer: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class LoopEvent:
+    """One row of the log that the closed loop is a fold over.
+
+    Attributes
+    ----------
+    sequence
+        Rises in the order of the commits, so that whoever has read up to one number has missed nothing below it.
+    kind
+        ``begin``: a tier's evidence starts anew; ``outcome``: an audit got its score; ``pair``: another source scored
+        the same answer; ``stale``: what a tier's evidence speaks of has changed; ``release``: a model leaves quarantine.
+    """
+
+    sequence: int
+    at: float
+    kind: LoopEventKind
+    tier: str | None
+    model: str | None
+    data: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class TierRow:
+    """How much a tier has served since its evidence began, over all gateways, and the state last said of it.
+
+    Attributes
+    ----------
+    requests, drawn
+        Answered at the tier's floor, and drawn for audit among them.
+    drawn_recently
+        Drawn within the window that was asked about.
+    """
+
+    name: str
+    epoch: int
+    requests: int
+    drawn: int
+    drawn_recently: int
+    state: str
+    state_since: float
 
 
 @dataclass(frozen=True, slots=True)

@@ -160,6 +160,8 @@ async def serving(
             load=load,
         )
         gateway: Gateway = app.state.gateway
+        stack.push_async_callback(gateway.control.close)
+        await gateway.control.start()
         if gateway.anonymous_allowed:
             _log.warning(
                 "requests need no key: whoever reaches %s may use this gateway", settings.server.host

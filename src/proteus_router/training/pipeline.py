@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,11 +12,13 @@ import numpy as np
 from proteus_router._version import __version__
 from proteus_router.calibration.certify import calibrate
 from proteus_router.config import TrainConfig
+from proteus_router.control import InputReference
 from proteus_router.data.grouping import near_text_groups, text_fingerprints
 from proteus_router.data.outcomes import OutcomeTable
 from proteus_router.data.splits import split_rows
 from proteus_router.encoders.base import Encoder
-from proteus_router.errors import ConfigError
+from proteus_router.encoders.hashed import hashed_features
+from proteus_router.errors import ConfigError, InsufficientDataError
 from proteus_router.routing.artifact import Artifact, state_fingerprint
 from proteus_router.routing.policies import Policy
 from proteus_router.routing.target_map import Certificate, TargetMap
@@ -119,6 +122,7 @@ def train_router(
         seed=config.seed,
     )
     map_arrays, map_meta = target_map.to_state()
+    input_arrays, input_meta = _input_reference(evidence_rows.queries, config.seed)
     progress("certification", 1, 1)
     manifest = {
         "proteus_version": __version__,
@@ -148,6 +152,7 @@ def train_router(
         "policy": {"fingerprint": policy_fingerprint, "state": policy_meta, "report": fit.policy_report},
         "target_map": map_meta,
         "certificates": _certificates(target_map),
+        "inputs": input_meta,
         "config": config.model_dump(mode="json"),
     }
     parts = {
@@ -156,6 +161,8 @@ def train_router(
         "target_map": map_arrays,
         "training": {"text_fingerprints": np.unique(text_fingerprints(table.queries))},
     }
+    if input_meta is not None:
+        parts["inputs"] = input_arrays
     return Artifact(manifest=manifest, parts=parts)
 
 
@@ -245,6 +252,14 @@ def _model_entries(table: OutcomeTable) -> list[dict[str, Any]]:
                 entry[f"mean_{kind}"] = mean(tokens[:, column])
         entries.append(entry)
     return entries
+
+
+def _input_reference(queries: Sequence[str], seed: int) -> tuple[Arrays, Meta | None]:
+    """What the evidence's queries look like, to hold traffic against; nothing where they are too few."""
+    try:
+        return InputReference.fit(hashed_features(queries), seed=seed).to_state()
+    except InsufficientDataError:
+        return {}, None
 
 
 def _certificates(target_map: TargetMap) -> list[Meta]:

@@ -127,6 +127,7 @@ class FakeStore:
         self.stored: list[tuple[ApiKey, str]] = []
         self.down = False
         self.pending, self.dropped, self.lag_s = 0, 0, 0.0
+        self.loop: Any = None  # tests of the closed loop use a real store
 
     @property
     def last(self) -> DecisionRecord:

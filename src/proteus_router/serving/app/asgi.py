@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Iterable
 from typing import Any
 
@@ -61,8 +62,8 @@ async def read_body(
     return parts[0] if len(parts) == 1 else b"".join(parts)
 
 
-def parse_json(body: bytes, *, max_depth: int) -> Any:
-    """The JSON value in `body`.
+def parse_json(body: bytes, *, max_depth: int, allow_nan: bool = False) -> Any:
+    """The JSON value in `body`; with `allow_nan` also NaN and Infinity, which are none.
 
     Raises
     ------
@@ -72,7 +73,8 @@ def parse_json(body: bytes, *, max_depth: int) -> Any:
         Nested deeper than `max_depth`.
     """
     try:
-        content = loads(body)
+        may_be_nan = allow_nan and (b"NaN" in body or b"Infinity" in body)
+        content = json.loads(body) if may_be_nan else loads(body)
     except RecursionError:
         raise _too_deep(max_depth) from None
     except ValueError:

@@ -19,7 +19,8 @@ __all__ = ["ALIAS", "TARGET_HEADER", "Ask", "read_ask"]
 ALIAS = "proteus"
 TARGET_HEADER = b"x-proteus-accuracy-target"
 _MOST_USD = 1e9
-_OPTIONS = ("accuracy_target", "max_cost_usd", "models")
+_OPTIONS = ("accuracy_target", "max_cost_usd", "models", "task")
+_MOST_TASK_CHARS = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +39,8 @@ class Ask:
         Who set the target: ``body``, ``header``, ``tier``, ``key`` or ``server``.
     models
         The pool names this request may be served by; None: all.
+    task
+        What kind of request it is, in the caller's words; it changes nothing, but scores are watched by task too.
     """
 
     requested: str
@@ -48,6 +51,7 @@ class Ask:
     target_source: str
     max_cost_usd: float | None
     models: frozenset[str] | None
+    task: str | None = None
 
 
 def read_ask(live: Live, key: ApiKey, body: Mapping[str, Any], headers: Mapping[bytes, bytes]) -> Ask:
@@ -96,6 +100,7 @@ def read_ask(live: Live, key: ApiKey, body: Mapping[str, Any], headers: Mapping[
         target_source=source,
         max_cost_usd=_max_cost(options.get("max_cost_usd")),
         models=_models(live, key, options.get("models")),
+        task=_task(options.get("task")),
     )
 
 
@@ -149,6 +154,12 @@ def _max_cost(value: Any) -> float | None:
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < _MOST_USD:
         raise InvalidRequestError("proteus.max_cost_usd must be a number of USD above 0 and below 1e9.")
     return float(value)
+
+
+def _task(value: Any) -> str | None:
+    if value is not None and not (isinstance(value, str) and 0 < len(value) <= _MOST_TASK_CHARS):
+        raise InvalidRequestError(f"proteus.task must be a name of 1 to {_MOST_TASK_CHARS} characters.")
+    return value
 
 
 def _models(live: Live, key: ApiKey, given: Any) -> frozenset[str] | None:

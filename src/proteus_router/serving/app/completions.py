@@ -97,7 +97,15 @@ class Completions:
         text = encoded_text(
             facts.turns, routing.text, min(routing.max_text_chars, live.router.max_query_chars)
         )
-        if live.settings.store.keep_text:
+        if (
+            ask.tier is not None
+            and ask.tier_name is not None
+            and ask.accuracy_target == ask.tier.accuracy_target
+        ):
+            exchange.audit_share = gateway.control.share_of(ask.tier_name, ask.tier)
+        if live.settings.store.keep_text or (
+            exchange.audit_share and ask.tier is not None and ask.tier.audits.keep_text and exchange.audited
+        ):
             exchange.text = text
         pinned, locked = (None, False) if ask.direct else _session(exchange, facts, headers)
         budget_usd = gateway.limits.remaining_usd(key)
@@ -112,7 +120,11 @@ class Completions:
             budget_usd=budget_usd,
             available=gateway.upstream.available,
             rng=gateway.rng,
+            steering=gateway.control.steering_of(ask.tier_name),
+            quarantined=gateway.control.quarantined,
         )
+        if ask.direct is None:
+            gateway.control.saw(text, selection.predictions)
         try:
             exchange.pick = selection.first()
         except NoEligibleModelError:

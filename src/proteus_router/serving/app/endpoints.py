@@ -32,6 +32,7 @@ from proteus_router.serving.app.gateway import Gateway
 from proteus_router.serving.app.problems import problem_of, unexpected
 from proteus_router.serving.app.selection import Selection
 from proteus_router.serving.records import ApiShape, DecisionRecord, Feedback
+from proteus_router.serving.store import FeedbackResult
 
 __all__ = [
     "Answer",
@@ -100,8 +101,8 @@ async def read_json(gateway: Gateway, request: Request) -> dict[str, Any]:
     return content
 
 
-async def read_json_value(gateway: Gateway, request: Request) -> Any:
-    """The JSON a request carries, within the limits."""
+async def read_json_value(gateway: Gateway, request: Request, *, allow_nan: bool = False) -> Any:
+    """The JSON a request carries, within the limits; with NaN and infinity as Python writes them where `allow_nan`."""
     limits = gateway.live.settings.server.limits
     body = await read_body(
         request.receive,
@@ -109,7 +110,7 @@ async def read_json_value(gateway: Gateway, request: Request) -> Any:
         max_bytes=limits.max_body_bytes,
         timeout_s=limits.deadline_s,
     )
-    return parse_json(body, max_depth=limits.max_json_depth)
+    return parse_json(body, max_depth=limits.max_json_depth, allow_nan=allow_nan)
 
 
 async def healthz(gateway: Gateway, request: Request) -> Answer:
@@ -199,9 +200,10 @@ async def route(gateway: Gateway, request: Request) -> Answer:
         budget_usd=gateway.limits.remaining_usd(key),
         available=gateway.upstream.available,
         rng=gateway.rng,
+        steering=gateway.control.steering_of(ask.tier_name),
+        quarantined=gateway.control.quarantined,
     )
     pick = selection.first()
-    plan = selection.plan
     return Answer(
         {
             "object": "proteus.route",
@@ -209,9 +211,9 @@ async def route(gateway: Gateway, request: Request) -> Answer:
             "tier": ask.tier_name,
             "accuracy_target": ask.accuracy_target,
             "accuracy_target_from": ask.target_source or None,
-            "internal_target": None if plan is None else plan.mix.internal_target,
+            "internal_target": selection.internal_target,
             "certified": pick.certified,
-            "predicted_score": pick.predicted_score,
+            "predicted_score": selection.predicted_score(pick),
             "predicted_cost_usd": pick.predicted_cost_usd,
             "propensity": pick.propensity,
             "reasons": [*selection.reasons(), *([pick.reason] if pick.reason else [])],
@@ -257,14 +259,18 @@ def _document(record: DecisionRecord) -> dict[str, Any]:
 async def feedback(gateway: Gateway, request: Request) -> Answer:
     """Scores for decisions, one or a list; acknowledged once they are committed."""
     _, sees = gateway.reader(header_map(request.scope))
-    body = await read_json_value(gateway, request)
+    body = await read_json_value(gateway, request, allow_nan=True)
     many = isinstance(body, list)
     if many and not 0 < len(body) <= MAX_FEEDBACK_ITEMS:
         raise InvalidFeedbackError(
             f"feedback: {len(body):,} items at once; 1 to {MAX_FEEDBACK_ITEMS:,} are allowed."
         )
-    items = [_feedback(gateway, item, sees) for item in (body if many else [body])]
-    results = await asyncio.shield(gateway.store.add_feedback(items))
+    read = [_feedback(gateway, item, sees) for item in (body if many else [body])]
+    stored = await asyncio.shield(
+        gateway.store.add_feedback([item for item in read if isinstance(item, Feedback)])
+    )
+    answers = iter(stored)  # one item that is wrong by itself holds up none of the others
+    results = [next(answers) if isinstance(item, Feedback) else item for item in read]
     for result in results:
         gateway.metrics.feedback(result.status)
     if not many and results[0].error is not None:
@@ -285,7 +291,7 @@ async def feedback(gateway: Gateway, request: Request) -> Answer:
     return Answer({"object": "proteus.feedback", **documents[0]})
 
 
-def _feedback(gateway: Gateway, item: Any, sees: str | None) -> Feedback:
+def _feedback(gateway: Gateway, item: Any, sees: str | None) -> Feedback | FeedbackResult:
     if not isinstance(item, dict):
         raise InvalidRequestError("feedback must be an object, or a list of objects.")
     unknown = [name for name in item if name not in _FEEDBACK_FIELDS]
@@ -300,7 +306,8 @@ def _feedback(gateway: Gateway, item: Any, sees: str | None) -> Feedback:
     if comment is not None and not isinstance(comment, str):
         raise InvalidRequestError("comment must be text.")
     if isinstance(score, bool) or not isinstance(score, int | float) or not 0 <= score <= 1:
-        raise InvalidFeedbackError("score must be a number in [0, 1].")
+        error = InvalidFeedbackError("score must be a number in [0, 1].")
+        return FeedbackResult(decision_id[:100], source[:100], "invalid", error)
     return Feedback(
         decision_id=decision_id,
         source=source,
@@ -308,4 +315,5 @@ def _feedback(gateway: Gateway, item: Any, sees: str | None) -> Feedback:
         created_at=gateway.clock.wall(),
         key_id=sees,
         comment=comment,
+        trusted=sees is None or gateway.is_operator(sees),
     )

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-import os
 
+from proteus_router.control import is_audited
 from proteus_router.errors import ProteusError, UpstreamError
 from proteus_router.serving.app.asgi import Header
 from proteus_router.serving.app.ask import Ask
@@ -24,7 +24,7 @@ class Exchange:
         clock = gateway.clock
         self.gateway, self.live, self.api, self.endpoint = gateway, gateway.live, api, endpoint
         self.started, self.created_at = clock.monotonic(), clock.wall()
-        self.id = f"dec_{os.urandom(16).hex()}"
+        self.id = gateway.decision_id()
         self.request_id = gateway.request_id(headers)
         self.span = gateway.tracer.begin(headers)
         self.key: ApiKey | None = None
@@ -44,6 +44,7 @@ class Exchange:
         self.error_code: str | None = None
         self.text: str | None = None
         self.answer: list[bytes] = []
+        self.audit_share = 0.0  # chance with which an answer of this tier is drawn for grading
         self._fallbacks: list[str] = []
 
     def failed_at(self, error: UpstreamError) -> None:
@@ -81,11 +82,19 @@ class Exchange:
                 (b"x-proteus-certified", b"true" if self.pick.certified else b"false"),
                 (b"x-proteus-attempts", b"%d" % self.attempts),
             ]
+            state = self.gateway.control.state_of(None if self.ask is None else self.ask.tier_name)
+            if state is not None:
+                said.append((b"x-proteus-tier-state", state.encode("ascii")))
             if self.stream:
                 said.append((b"x-proteus-predicted-cost-usd", _usd(self.pick.predicted_cost_usd)))
             elif self.reply is not None:
                 said.append((b"x-proteus-cost-usd", _usd(self.cost_usd or 0.0)))
         return said
+
+    @property
+    def audited(self) -> bool:
+        """Whether the answer, if there will be one, is drawn for grading."""
+        return is_audited(self.id, self.audit_share, seed=self.gateway.audit_seed)
 
     @property
     def cost_usd(self) -> float | None:
@@ -126,20 +135,20 @@ class Exchange:
         reasons: tuple[str, ...] = () if selection is None else selection.reasons()
         if pick is not None and pick.reason:
             reasons = (*reasons, pick.reason)
-        plan = None if selection is None else selection.plan
+        counts = self.status == "ok" and self.audit_share > 0.0
         return DecisionRecord(
             id=self.id,
             created_at=self.created_at,
             key_id=None if self.key is None else self.key.id,
             tier=None if ask is None else ask.tier_name,
             accuracy_target=None if ask is None else ask.accuracy_target,
-            internal_target=None if plan is None else plan.mix.internal_target,
+            internal_target=None if selection is None else selection.internal_target,
             certified=pick is not None and pick.certified,
             model="" if pick is None else pick.entry.name,
             requested_model="" if ask is None else ask.requested,
             api=self.api,
             stream=self.stream,
-            predicted_score=None if pick is None else pick.predicted_score,
+            predicted_score=None if pick is None or selection is None else selection.predicted_score(pick),
             predicted_cost_usd=None if pick is None else pick.predicted_cost_usd,
             cost_usd=self.cost_usd,
             propensity=None if pick is None else pick.propensity,
@@ -162,6 +171,9 @@ class Exchange:
             prompt=self.text,
             answer=b"".join(self.answer).decode("utf-8", "replace") if self.answer else None,
             router_fingerprint=live.fingerprint,
+            audit_probability=self.audit_share if counts else None,
+            audited=self.audited if counts else None,
+            task=None if ask is None else ask.task,
         )
 
 

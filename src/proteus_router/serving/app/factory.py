@@ -17,7 +17,7 @@ from starlette.routing import Route
 
 from proteus_router._version import __version__
 from proteus_router.routing.router import Router
-from proteus_router.serving.app import admin, endpoints
+from proteus_router.serving.app import admin, audits, endpoints
 from proteus_router.serving.app.completions import Completions
 from proteus_router.serving.app.endpoints import Answer, Endpoint, Handler
 from proteus_router.serving.app.gateway import Gateway, KeyringPort, LimitsPort, StorePort, UpstreamPort
@@ -39,6 +39,10 @@ _PLAIN: tuple[tuple[str, str, Handler], ...] = (
     ("POST", "/v1/route", endpoints.route),
     ("GET", "/v1/decisions/{decision_id}", endpoints.decision),
     ("POST", "/v1/feedback", endpoints.feedback),
+    ("GET", "/v1/audits", audits.audits),
+    ("GET", "/v1/tiers", audits.tiers),
+    ("POST", "/v1/admin/tiers/{tier}/reset", audits.reset_tier),
+    ("POST", "/v1/admin/models/{model}/release", audits.release_model),
     ("POST", "/v1/admin/reload", admin.reload),
     ("DELETE", "/v1/admin/keys/{key_id}", admin.revoke_key),
     ("GET", "/healthz", endpoints.healthz),

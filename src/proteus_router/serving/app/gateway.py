@@ -8,6 +8,7 @@ import logging
 import os
 import random
 import re
+import secrets
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Protocol
 
@@ -21,6 +22,7 @@ from proteus_router.routing.router import Router
 from proteus_router.serving.app.live import Live, make_live
 from proteus_router.serving.app.sessions import Sessions
 from proteus_router.serving.clock import Clock
+from proteus_router.serving.control import STATES, Control, LoopStorePort
 from proteus_router.serving.records import ApiKey, DecisionRecord, Feedback, PoolModel
 from proteus_router.serving.settings import Configuration
 from proteus_router.serving.store import FeedbackResult
@@ -46,6 +48,8 @@ class StorePort(Protocol):
     def dropped(self) -> int: ...
     @property
     def lag_s(self) -> float: ...
+    @property
+    def loop(self) -> LoopStorePort: ...
     def record(self, decision: DecisionRecord) -> None: ...
     async def decision(self, decision_id: str, *, key_id: str | None) -> DecisionRecord: ...
     async def add_feedback(self, items: Sequence[Feedback]) -> list[FeedbackResult]: ...
@@ -123,6 +127,9 @@ class Gateway:
         self.clock, self.tracer, self.rng = clock, tracer, rng or random.Random()
         self.metrics = Metrics(self._gauges())
         self.request_log = RequestLog()
+        self.control = Control(store.loop, lambda: self.live, clock)  # started by whoever serves
+        self.decision_id: Callable[[], str] = _new_decision_id
+        self.audit_seed = secrets.token_hex(16)  # nobody else can tell which answers are drawn for grading
         self.started_at = clock.wall()
         sessions = configuration.settings.routing.sessions
         self.sessions = Sessions(ttl_s=sessions.ttl_s, max_sessions=sessions.max_sessions)
@@ -161,6 +168,10 @@ class Gateway:
                 raise
             key = ANONYMOUS
         return key, None if key.admin else key.id
+
+    def is_operator(self, key_id: str) -> bool:
+        """Whether this is whoever calls without a key where there are none: one tenant, and the operator."""
+        return key_id == ANONYMOUS.id and not self.keyring.keys
 
     @property
     def anonymous_allowed(self) -> bool:
@@ -236,7 +247,62 @@ class Gateway:
             for name in self.live.tiers:
                 yield (name,), _floor_status(self.live, name)
 
+        def states() -> Iterable[tuple[tuple[str, ...], float]]:
+            for name, view in self.control.views.items():
+                for state in STATES:
+                    yield (name, state), float(view.state == state)
+
+        def bounds() -> Iterable[tuple[tuple[str, ...], float]]:
+            for name, view in self.control.views.items():
+                found = view.certificate.bounds
+                for bound, value in (
+                    ("lower", found.lower),
+                    ("estimate", found.estimate),
+                    ("upper", found.upper),
+                ):
+                    yield (name, bound), value
+
+        def audits() -> Iterable[tuple[tuple[str, ...], float]]:
+            for name, view in self.control.views.items():
+                yield (name, "open"), float(view.open_audits)
+                yield (name, "closed"), float(view.since_reset.bounds.audits)
+
+        def targets() -> Iterable[tuple[tuple[str, ...], float]]:
+            for name, view in self.control.views.items():
+                if view.tracking is not None:
+                    yield (name,), view.tracking.internal_target
+
+        def offsets() -> Iterable[tuple[tuple[str, ...], float]]:
+            for name in self.live.entries if self.control.views else ():
+                yield (name,), self.control.fold.loop.recalibration.offset_of(name)
+
+        def quarantine() -> Iterable[tuple[tuple[str, ...], float]]:
+            for name in self.live.entries if self.control.views else ():
+                yield (name,), float(name in self.control.quarantined)
+
         return [
+            ("proteus_tier_state", "1 for the state of the live certificate.", ("tier", "state"), states),
+            (
+                "proteus_tier_mean_score",
+                "What the live certificate says of the tier's mean score.",
+                ("tier", "bound"),
+                bounds,
+            ),
+            ("proteus_tier_audits", "Audits since the tier's reset.", ("tier", "state"), audits),
+            ("proteus_tier_internal_target", "Of tracked tiers.", ("tier",), targets),
+            (
+                "proteus_model_offset",
+                "Added to predicted scores since a change was shown.",
+                ("model",),
+                offsets,
+            ),
+            ("proteus_model_quarantined", "1 for a model that gets no requests.", ("model",), quarantine),
+            (
+                "proteus_inputs_shifted",
+                "1 while the last window of texts was unlike the calibration queries.",
+                (),
+                one(lambda: self.control.inputs_shifted),
+            ),
             (
                 "proteus_breaker_state",
                 "Worst breaker of a model: 0 closed, 1 half open, 2 open.",
@@ -273,6 +339,10 @@ def is_loopback(host: str) -> bool:
         return False
 
 
+def _new_decision_id() -> str:
+    return f"dec_{os.urandom(16).hex()}"
+
+
 def _token(headers: Mapping[bytes, bytes]) -> str | None:
     bearer = headers.get(b"authorization", b"")
     if bearer[:7].lower() == b"bearer ":
@@ -289,7 +359,7 @@ def _floor_status(live: Live, tier_name: str) -> float:
         )
     except InfeasibleTargetError:
         return -1.0
-    if plan.certificate is None:
+    if plan.certificate is None or tier.tracking.enabled:
         return 0.0
     return 1.0 if live.stale_reason else 2.0
 

@@ -18,6 +18,7 @@ from proteus_router.routing.target_map import MOST_ACCURATE
 from proteus_router.serving.app.ask import Ask
 from proteus_router.serving.app.facts import Facts
 from proteus_router.serving.app.live import Live, PoolEntry
+from proteus_router.serving.control import Steering
 from proteus_router.serving.records import ApiShape, PoolModel
 
 __all__ = ["Pick", "Selection"]
@@ -63,6 +64,10 @@ class Selection:
         What the key may still spend, or None.
     available
         Whether an upstream's breaker lets a call through.
+    steering
+        How the tier is served where it is tracked; concerns requests at the tier's own floor.
+    quarantined
+        Pool names that get no requests.
     rng
         Source of the coin between two operating points.
 
@@ -85,10 +90,12 @@ class Selection:
         budget_usd: float | None,
         available: Callable[[PoolModel], bool],
         rng: random.Random,
+        steering: Steering | None = None,
+        quarantined: frozenset[str] = frozenset(),
     ) -> None:
         self._live, self._api, self._ask, self._facts = live, api, ask, facts
         self._pinned, self._locked, self._budget_usd = pinned, locked and pinned is not None, budget_usd
-        self._available, self._rng = available, rng
+        self._available, self._rng, self._quarantined = available, rng, quarantined
         self._too_dear: dict[int, float] = {}  # models refused for the caller's price limit alone
         self.only_budget_is_short = False  # some model was refused for nothing else
         self.plan: Plan | None = None
@@ -96,7 +103,10 @@ class Selection:
             self.plan = live.router.plan(
                 ask.accuracy_target, guarantee=ask.tier.guarantee, on_infeasible=ask.tier.on_infeasible
             )
-        predictions = live.router.predict([text])
+        at_floor = ask.tier is not None and ask.accuracy_target == ask.tier.accuracy_target
+        self.steering = steering if at_floor else None
+        self.predictions = live.router.predict([text])  # the artifact's
+        predictions = self.predictions if self.steering is None else self.steering.seen(self.predictions)
         self.scores: list[float] = predictions.scores[0].tolist()
         self.costs_usd: list[float] = predictions.costs_usd[0].tolist()
         self.unfamiliar = self._unfamiliar(
@@ -139,6 +149,13 @@ class Selection:
         except (NoEligibleModelError, InfeasibleCostError):
             return None
 
+    @property
+    def internal_target(self) -> float | None:
+        """Of the operating point that serves; None where a model was named."""
+        if self.steering is not None:
+            return self.steering.mix.internal_target
+        return None if self.plan is None else self.plan.mix.internal_target
+
     def reasons(self) -> tuple[str, ...]:
         """Why the operating point chose as it did, in words."""
         if self.plan is None:
@@ -148,6 +165,11 @@ class Selection:
             said.append(
                 f"{self.unfamiliar} So it goes to the most accurate operating point, not to a cheap one, and no "
                 "certificate speaks of it."
+            )
+        elif self.steering is not None:
+            said.append(
+                f"Tracked: internal target {self.steering.mix.internal_target:.4f} follows the tier's audits. The live "
+                "certificate speaks of it, the offline one does not."
             )
         else:
             said.append(self.plan.reason)
@@ -160,14 +182,17 @@ class Selection:
         """Every model of the pool as it was seen."""
         chances = {self.other: 1.0 - self.share, self.choice: self.share} if self.plan is not None else {}
         found: list[dict[str, Any]] = []
+        scores, costs_usd = self._as_predicted
         for entry in self._live.entries.values():
             index = entry.index
             candidate: dict[str, Any] = {
                 "model": entry.name,
-                "predicted_score": self.scores[index],
-                "predicted_cost_usd": self.costs_usd[index],
+                "predicted_score": scores[index],
+                "predicted_cost_usd": costs_usd[index],
                 "propensity": chances.get(index, 0.0),
             }
+            if self.steering is not None:
+                candidate["corrected_score"] = self.scores[index]
             if with_reasons:
                 upstreams = self._upstreams(entry)
                 candidate["eligible"] = isinstance(upstreams, tuple)
@@ -176,8 +201,25 @@ class Selection:
         return tuple(found)
 
     def certificate(self) -> dict[str, Any] | None:
-        """The promise behind this request's operating point; ``stale`` where billing prices moved away."""
-        return None if self.plan is None else self._live.certificate_of(self.plan)
+        """The promise behind this request's operating point; ``stale`` where billing prices moved away.
+
+        ``covers`` is False where the tier is tracked: its operating point is no longer the certified one.
+        """
+        offline = None if self.plan is None else self._live.certificate_of(self.plan)
+        if offline is None or self.steering is None:
+            return offline
+        return {**offline, "covers": False}
+
+    def predicted_score(self, pick: Pick) -> float:
+        """The artifact's, which audits are held against."""
+        return float(self.predictions.scores[0, pick.entry.index])
+
+    @property
+    def _as_predicted(self) -> tuple[list[float], list[float]]:
+        """(n_models,) scores and costs of the artifact."""
+        if self.steering is None:
+            return self.scores, self.costs_usd
+        return self.predictions.scores[0].tolist(), self.predictions.costs_usd[0].tolist()
 
     def _unfamiliar(self, text: str, known_share: float | None) -> str:
         least = self._live.settings.routing.min_known_words
@@ -192,19 +234,24 @@ class Selection:
         router, plan = self._live.router, self.plan
         if plan is None:
             return -1, -1, 1.0
+        steering = self.steering
         if self.unfamiliar:
-            best = int(router.choose(predictions, MOST_ACCURATE)[0])
+            if steering is not None:
+                best = steering.best(router, predictions)
+            else:
+                best = int(router.choose(predictions, MOST_ACCURATE)[0])
             return best, best, 1.0
-        mix = plan.mix
-        upper = int(router.choose(predictions, mix.upper)[0])
-        if mix.lower == mix.upper:
-            return upper, upper, 1.0
-        lower = int(router.choose(predictions, mix.lower)[0])
+        if steering is not None:
+            upper, lower, weight = steering.pair(router, predictions)
+        else:
+            mix = plan.mix
+            upper, weight = int(router.choose(predictions, mix.upper)[0]), mix.weight_upper
+            lower = upper if mix.lower == mix.upper else int(router.choose(predictions, mix.lower)[0])
         if upper == lower:
             return upper, upper, 1.0
-        if self._rng.random() < mix.weight_upper:
-            return upper, lower, mix.weight_upper
-        return lower, upper, 1.0 - mix.weight_upper
+        if self._rng.random() < weight:
+            return upper, lower, weight
+        return lower, upper, 1.0 - weight
 
     def _direct(self, entry: PoolEntry) -> Pick:
         upstreams = self._upstreams(entry)
@@ -293,13 +340,16 @@ class Selection:
             certified=chosen
             and not self.unfamiliar
             and self.plan is not None
-            and self.plan.certificate is not None,
+            and self.plan.certificate is not None
+            and self.steering is None,
             reason="" if chosen and not self._locked else reason,
         )
 
     def _upstreams(self, entry: PoolEntry) -> tuple[PoolModel, ...] | str:
         """The entry's upstreams that may serve this request, or why there are none."""
         ask, cost = self._ask, self.costs_usd[entry.index]
+        if entry.name in self._quarantined:
+            return "in quarantine: it scores far below its predictions"
         if ask.models is not None and entry.name not in ask.models:
             return "not among the models allowed for this request"
         deployments = entry.deployments.get(self._api)

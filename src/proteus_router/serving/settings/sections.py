@@ -14,8 +14,10 @@ from proteus_router.types import Guarantee, OnInfeasible
 
 __all__ = [
     "ENV_PREFIX",
+    "AuditSettings",
     "AuthSettings",
     "BreakerSettings",
+    "ControlSettings",
     "GatewaySettings",
     "LimitSettings",
     "ObservabilitySettings",
@@ -27,6 +29,7 @@ __all__ = [
     "StoreSettings",
     "TierSettings",
     "TimeoutSettings",
+    "TrackingSettings",
     "UpstreamSettings",
 ]
 
@@ -73,6 +76,58 @@ def _target(value: Any) -> float:
         raise ValueError(str(error)) from error
 
 
+class AuditSettings(_Section):
+    """Which of a tier's answers are drawn for grading: the evidence of its live certificate."""
+
+    share: float = Field(
+        default=0.0,
+        ge=0.0,
+        le=1.0,
+        description="Share of the tier's answers drawn; 0: none, no live certificate.",
+    )
+    min_per_day: int = Field(
+        default=0,
+        ge=0,
+        description="Draw so many a day where `share` would bring fewer: the share of a rare tier is raised, to 1 at most.",
+    )
+    keep_text: bool = Field(
+        default=False, description="Store prompt and answer of the answers drawn, for those who grade them."
+    )
+    graders: Literal["anyone", "admins"] = Field(
+        default="anyone",
+        description="Whose scores count: also those that tenants give their own requests, or those sent with an admin "
+        "key alone.",
+    )
+    window: int = Field(
+        default=4_000,
+        ge=100,
+        description="Requests that the recent certificate speaks of, beside the one since the reset.",
+    )
+    scope: Literal["since_reset", "recent"] = Field(
+        default="since_reset",
+        description="Which of the two is the tier's state in headers, metrics and webhooks.",
+    )
+
+
+class TrackingSettings(_Section):
+    """Steer a tier back to its floor by what its audits say; the offline certificate does not cover it then."""
+
+    enabled: bool = Field(
+        default=False, description="Move the internal target, and correct predicted scores."
+    )
+    width: float = Field(
+        default=0.025,
+        gt=0.0,
+        lt=1.0,
+        description="Shortfall that is put up with, as a fraction; decides which share of audits is called enough.",
+    )
+    horizon: int = Field(
+        default=5_000,
+        ge=1,
+        description="Requests of the tier within which a change must have been made good.",
+    )
+
+
 class TierSettings(_Section):
     """One promise a client may name: ``model: "proteus/<tier>"``."""
 
@@ -88,6 +143,14 @@ class TierSettings(_Section):
         description="Where the floor can't be certified, or no model fit to keep it is left: refuse, or serve "
         "the best there is and say so.",
     )
+    audits: AuditSettings = AuditSettings()
+    tracking: TrackingSettings = TrackingSettings()
+
+    @model_validator(mode="after")
+    def _can_be_tracked(self) -> TierSettings:
+        if self.tracking.enabled and not self.audits.share:
+            raise ValueError("tracking needs audits: set audits.share above 0")
+        return self
 
 
 class SessionSettings(_Section):
@@ -210,6 +273,25 @@ class StoreSettings(_Section):
     )
 
 
+class ControlSettings(_Section):
+    """The closed loop over the tiers' audits: docs/closed-loop.md."""
+
+    refresh_s: float = Field(
+        default=1.0, gt=0, description="New scores count, here and in other gateways, within this time."
+    )
+    on_collapse: Literal["alarm", "quarantine"] = Field(
+        default="alarm",
+        description="A model scores more than 25 points below its predictions: say so, or also send it no requests "
+        "until an admin releases it.",
+    )
+    webhook_url: str | None = Field(
+        default=None,
+        pattern=r"^https?://[^\s]+$",
+        repr=False,
+        description="Gets a POST when a tier's state changes; nothing secret is in it.",
+    )
+
+
 class OtelSettings(_Section):
     """Traces over OTLP/HTTP; needs ``pip install 'proteus-router[otel]'``. A change needs a restart."""
 
@@ -262,6 +344,7 @@ class GatewaySettings(BaseSettings):
     upstreams: UpstreamSettings = UpstreamSettings()
     auth: AuthSettings = AuthSettings()
     store: StoreSettings = StoreSettings()
+    control: ControlSettings = ControlSettings()
     observability: ObservabilitySettings = ObservabilitySettings()
 
     @model_validator(mode="after")

@@ -12,7 +12,9 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
 from proteus_router.serving.records import DecisionRecord
+from proteus_router.serving.store.audits import draw_audits
 from proteus_router.serving.store.bulk import insert_new
+from proteus_router.serving.store.events import delete_old_events
 from proteus_router.serving.store.rows import DECISION_COLUMNS, decision_from_row, decision_to_values
 from proteus_router.serving.store.tables import decisions, spend
 
@@ -36,9 +38,9 @@ _billed = itemgetter(
 
 
 def insert_decisions(connection: sa.Connection, records: Sequence[DecisionRecord]) -> None:
-    """Write `records` and add their cost to ``spend``, once each, however often this is repeated.
+    """Write `records`, add their cost to ``spend`` and count them for audits, once each, however often this is repeated.
 
-    A commit whose answer was lost is repeated by the writer; only rows that are new are added to the spend.
+    A commit whose answer was lost is repeated by the writer; only rows that are new are counted.
     """
     rows = {}
     for count, record in enumerate(records, start=1):
@@ -47,7 +49,9 @@ def insert_decisions(connection: sa.Connection, records: Sequence[DecisionRecord
             time.sleep(0)
     ordered = sorted(rows.values(), key=_id)
     added = insert_new(connection, decisions, DECISION_COLUMNS, ordered, ("id",))
-    _add_spend(connection, [row for row in ordered if row[:1] in added])
+    new = [row for row in ordered if row[:1] in added]
+    _add_spend(connection, new)
+    draw_audits(connection, new)
 
 
 def read_decision(connection: sa.Connection, decision_id: str) -> DecisionRecord | None:
@@ -66,6 +70,8 @@ def delete_older(connection: sa.Connection, before: float) -> int:
         .with_for_update(skip_locked=True)
     )
     gone = connection.execute(sa.delete(decisions).where(decisions.c.id.in_(oldest)))
+    if gone.rowcount < _CHUNK:
+        delete_old_events(connection, before)
     return gone.rowcount
 
 

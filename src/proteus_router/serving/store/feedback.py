@@ -16,6 +16,7 @@ from proteus_router.errors import (
     ProteusError,
 )
 from proteus_router.serving.records import DecisionRecord, Feedback
+from proteus_router.serving.store.audits import close_audits
 from proteus_router.serving.store.bulk import insert_new, one_of
 from proteus_router.serving.store.decisions import insert_decisions
 from proteus_router.serving.store.rows import clean_text
@@ -53,18 +54,19 @@ class FeedbackResult:
 def store_feedback(
     connection: sa.Connection,
     items: Sequence[Feedback],
-    waiting: Callable[[str], DecisionRecord | None],
+    waiting: Callable[[Sequence[str]], Sequence[DecisionRecord]],
 ) -> list[FeedbackResult]:
     """Store `items`; one result each, in order. A refused item does not hold up the others.
 
     Parameters
     ----------
     waiting
-        The decision of an id that is queued but not written: it is written first, in the same transaction.
+        The decisions that must be written first, in the same transaction: those of these ids that are queued, and
+        what was decided before them, so that an audit is never counted before the requests around it.
     """
-    queued = {item.decision_id: record for item in items if (record := waiting(item.decision_id))}
+    queued = waiting([item.decision_id for item in items])
     if queued:
-        insert_decisions(connection, list(queued.values()))
+        insert_decisions(connection, queued)
     owners = _owners(connection, sorted({clean_text(item.decision_id) for item in items}))
     results: list[FeedbackResult | None] = [_refusal(item, owners) for item in items]
     open_items = [index for index, result in enumerate(results) if result is None]
@@ -85,6 +87,7 @@ def store_feedback(
             key = items[index].decision_id, items[index].source
             if key in lost:
                 results[index] = _again(items[index], now[key])
+    close_audits(connection, [item for key, item in fresh.items() if key not in lost])
     return [result for result in results if result is not None]
 
 

@@ -25,7 +25,17 @@ MAX_TOKENS = 10**12  # sums of them still fit into 64 bits
 MAX_CHARS = 512  # of a name or an id; prompts, answers and comments are not cut here
 DECISION_COLUMNS = tuple(field.name for field in fields(DecisionRecord))
 _values = attrgetter(*DECISION_COLUMNS)
-_TEXTS = ("id", "key_id", "tier", "model", "requested_model", "error_code", "session_id", "request_id")
+_TEXTS = (
+    "id",
+    "key_id",
+    "tier",
+    "model",
+    "requested_model",
+    "error_code",
+    "session_id",
+    "request_id",
+    "task",
+)
 _LONG_TEXTS = ("prompt", "answer", "router_fingerprint")
 _NUMBERS = (
     "accuracy_target",
@@ -68,6 +78,7 @@ def _is_plain(record: DecisionRecord) -> bool:
         and 0 <= (record.output_tokens or 0) <= MAX_TOKENS
         and len(record.requested_model) <= MAX_CHARS
         and len(record.request_id or "") <= MAX_CHARS
+        and len(record.task or "") <= MAX_CHARS
     )
 
 

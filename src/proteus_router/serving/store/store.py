@@ -18,6 +18,7 @@ from proteus_router.serving.store import decisions, keys
 from proteus_router.serving.store.database import Database
 from proteus_router.serving.store.feedback import MAX_ITEMS, FeedbackResult, store_feedback
 from proteus_router.serving.store.grouping import FeedbackGroups
+from proteus_router.serving.store.loop import LoopStore
 from proteus_router.serving.store.migrate import migrate
 from proteus_router.serving.store.retention import Retention
 from proteus_router.serving.store.writer import DecisionWriter
@@ -108,6 +109,7 @@ class Store:
             queue_rows=queue_rows,
         )
         self._feedback = FeedbackGroups(self._write_feedback)
+        self.loop = LoopStore(self._read, self._write)
         self._retention_days = retention_days
         self._retention: asyncio.Task[None] | None = None
         # Not asyncio's own pool: a database that hangs must not take the threads of everybody else.
@@ -162,7 +164,10 @@ class Store:
 
     def record(self, decision: DecisionRecord) -> None:
         """Queue a finished decision. Never waits and never raises; the first record of an id stands."""
-        if not self._keep_text and (decision.prompt is not None or decision.answer is not None):
+        # The text of an audit is there only where its tier keeps it.
+        if not (self._keep_text or decision.audited) and (
+            decision.prompt is not None or decision.answer is not None
+        ):
             decision = replace(decision, prompt=None, answer=None)
         self._writer.put(decision)
 
@@ -263,11 +268,10 @@ class Store:
     async def _write_feedback(self, items: Sequence[Feedback]) -> list[FeedbackResult]:
         written: list[str] = []
 
-        def waiting(decision_id: str) -> DecisionRecord | None:
-            record = self._writer.get(decision_id)
-            if record is not None:
-                written.append(decision_id)
-            return record
+        def waiting(ids: Sequence[str]) -> list[DecisionRecord]:
+            records = self._writer.up_to(ids)
+            written.extend(record.id for record in records)
+            return records
 
         results = await self._write(lambda connection: store_feedback(connection, items, waiting))
         self._writer.committed(written)

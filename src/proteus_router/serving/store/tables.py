@@ -5,7 +5,9 @@ from __future__ import annotations
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import JSONB
 
-__all__ = ["api_keys", "decisions", "feedback", "metadata", "spend"]
+__all__ = [
+    "api_keys", "audits", "decisions", "feedback", "loop_events", "loop_snapshots", "metadata", "spend", "tiers",
+]  # fmt: skip
 
 metadata = sa.MetaData(
     naming_convention={
@@ -58,6 +60,8 @@ decisions = sa.Table(
     sa.Column("prompt", sa.Text),
     sa.Column("answer", sa.Text),
     sa.Column("router_fingerprint", sa.String, nullable=False),
+    sa.Column("audited", sa.Boolean),
+    sa.Column("task", sa.String),
     sa.Index(None, "created_at"),  # retention
     sa.Index(None, "tier", "created_at"),  # a tier over time
 )
@@ -112,4 +116,60 @@ api_keys = sa.Table(
     sa.Column("admin", sa.Boolean, nullable=False),
     sa.Column("created_at", sa.Double, nullable=False),
     sa.Column("revoked_at", sa.Double),
+)
+
+# One row a tier whose answers are audited: counters that decisions raise as they are written.
+tiers = sa.Table(
+    "tiers",
+    metadata,
+    sa.Column("name", sa.String, primary_key=True),
+    sa.Column("epoch", sa.BigInteger, nullable=False),  # rises when the evidence begins anew
+    sa.Column("accuracy_target", sa.Double, nullable=False),  # only requests at this floor count
+    sa.Column("rate_floor", sa.Double, nullable=False),  # and only if drawn with this chance or more
+    sa.Column("admins_only", sa.Boolean, nullable=False),  # whose scores count
+    sa.Column("requests", sa.BigInteger, nullable=False),
+    sa.Column("drawn", sa.BigInteger, nullable=False),
+    sa.Column("state", sa.String, nullable=False),
+    sa.Column("state_since", sa.Double, nullable=False),
+)
+
+audits = sa.Table(
+    "audits",
+    metadata,
+    sa.Column("id", _Serial, primary_key=True, autoincrement=True),
+    sa.Column("decision_id", sa.ForeignKey("decisions.id", ondelete="CASCADE"), nullable=False, unique=True),
+    sa.Column("tier", sa.String, nullable=False),
+    sa.Column("epoch", sa.BigInteger, nullable=False),
+    sa.Column("position", sa.BigInteger, nullable=False),  # among the tier's requests of the epoch, from 1
+    sa.Column("model", sa.String, nullable=False),
+    sa.Column("task", sa.String),
+    sa.Column("predicted_score", sa.Double, nullable=False),
+    sa.Column("probability", sa.Double, nullable=False),
+    sa.Column("drawn_at", sa.Double, nullable=False),
+    sa.Column("source", sa.String),  # of the score that closed it; NULL: it waits
+    sa.Column("score", sa.Double),
+    sa.Column("closed_at", sa.Double),
+    sa.Index(None, "tier", "epoch", "position"),
+)
+
+# Written under a lock, so that numbers rise in the order of the commits: readers remember how far they have come.
+loop_events = sa.Table(
+    "loop_events",
+    metadata,
+    sa.Column("sequence", _Serial, primary_key=True, autoincrement=True),
+    sa.Column("at", sa.Double, nullable=False),
+    sa.Column("kind", sa.String, nullable=False),
+    sa.Column("tier", sa.String),
+    sa.Column("model", sa.String),
+    sa.Column("data", _Json, nullable=False),
+)
+
+loop_snapshots = sa.Table(
+    "loop_snapshots",
+    metadata,
+    sa.Column("format", sa.BigInteger, primary_key=True, autoincrement=False),
+    sa.Column("sequence", sa.BigInteger, nullable=False),  # of the last event in it
+    sa.Column(
+        "state", sa.Text, nullable=False
+    ),  # JSON as it was written: its floats come back to the last bit
 )

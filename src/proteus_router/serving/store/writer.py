@@ -88,6 +88,22 @@ class DecisionWriter:
         entry = self._queue.get(decision_id)
         return None if entry is None else entry[0]
 
+    def up_to(self, ids: Iterable[str]) -> list[DecisionRecord]:
+        """The decisions of `ids` that are queued; where an audit is among them, with all that came before them."""
+        with self._changed:
+            mine = {
+                decision_id: self._queue[decision_id][0] for decision_id in ids if decision_id in self._queue
+            }
+            if not any(record.audited for record in mine.values()):
+                return list(mine.values())
+            found: list[DecisionRecord] = []
+            for decision_id, (record, _) in self._queue.items():
+                found.append(record)
+                mine.pop(decision_id, None)
+                if not mine:
+                    break
+            return found
+
     def snapshot(self) -> list[DecisionRecord]:
         """What is not committed yet, oldest first."""
         with self._changed:

@@ -1,0 +1,57 @@
+"""Calls of an ASGI application without a socket."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from starlette.types import ASGIApp
+
+from proteus_router.serving.upstream.bodies import dumps, loads
+
+__all__ = ["Answered", "ask"]
+
+
+@dataclass(slots=True)
+class Answered:
+    """An answer as a client would get it."""
+
+    status: int = 0
+    headers: dict[bytes, bytes] | None = None
+    body: bytes = b""
+
+    def json(self) -> Any:
+        return loads(self.body)
+
+
+async def ask(app: ASGIApp, method: str, path: str, content: Any = None) -> Answered:
+    """One request, and its whole answer; `content` is sent as JSON, or as it is where it is bytes."""
+    body = content if isinstance(content, bytes) else b"" if content is None else dumps(content)
+    plain, _, query = path.partition("?")
+    answered = Answered()
+
+    async def receive() -> dict[str, Any]:
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    async def send(message: Any) -> None:
+        if message["type"] == "http.response.start":
+            answered.status, answered.headers = message["status"], dict(message["headers"])
+        else:
+            answered.body += message.get("body", b"")
+
+    scope = {
+        "type": "http",
+        "asgi": {"version": "3.0", "spec_version": "2.3"},
+        "http_version": "1.1",
+        "method": method,
+        "scheme": "http",
+        "path": plain,
+        "raw_path": plain.encode(),
+        "query_string": query.encode(),
+        "root_path": "",
+        "headers": [],
+        "client": ("127.0.0.1", 1),
+        "server": ("127.0.0.1", 80),
+    }
+    await app(scope, receive, send)
+    return answered
