@@ -20,14 +20,14 @@ import asyncio
 import json
 import platform
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
 from gateway_load import Sample, drive, prepared
-from gateway_systems import Questions, System, litellm_version, rss_mib, run_systems
+from gateway_systems import Questions, System, cpu_seconds, litellm_version, rss_mib, run_systems
 
 _SYSTEMS = ("direct", "pass-through", "proteus", "litellm")
 _MAX_ADDED_P50_MS = 1.5
@@ -37,6 +37,7 @@ _MAX_P99_SHARE = 0.1
 _FLAT = 1.10  # memory at the end over memory after the first minute
 _PATH = "/v1/chat/completions"
 
+T = TypeVar("T")
 Cell = tuple[str, int, bool]
 """Name of a system, concurrency, whether answers are streamed."""
 
@@ -120,7 +121,7 @@ def siege(folder: Path, streams: int, seconds: float, gap_s: float) -> bool:
                 )
             await load
 
-        asyncio.run(run(), loop_factory=_loop_factory())
+        _run_on_uvloop(run())
     growth = memory[-1] / memory[min(1, len(memory) - 1)]
     firsts = np.percentile(seen.first_byte_s, [50, 99]) * 1e3 if seen.first_byte_s else (np.nan, np.nan)
     print(f"{len(seen.latencies_s)} streams ended well, {_total(seen)} did not {seen.errors or ''}")
@@ -131,7 +132,10 @@ def siege(folder: Path, streams: int, seconds: float, gap_s: float) -> bool:
 
 def _run(system: System, requests: Sequence[bytes], concurrency: int, seconds: float, stream: bool) -> Sample:
     load = drive(system.address, requests, concurrency=concurrency, seconds=seconds, stream=stream)
-    return asyncio.run(load, loop_factory=_loop_factory())
+    before_s = cpu_seconds(system.pid)
+    sample = _run_on_uvloop(load)
+    sample.cpu_s = cpu_seconds(system.pid) - before_s
+    return sample
 
 
 def _requests(system: System, questions: Questions, stream: bool) -> list[bytes]:
@@ -150,15 +154,17 @@ def _row(found: Sequence[Sample]) -> dict[str, Any]:
         "p99": float(p99),
         "per_s": float(np.median(rates)),
         "rates": (min(rates), max(rates)),
+        "cpu_ms": sum(sample.cpu_s for sample in found) / max(1, latencies.size) * 1e3,
         "errors": sum(_total(sample) for sample in found),
     }
 
 
 def _print_table(rows: Mapping[Cell, Mapping[str, Any]]) -> None:
     print(
-        "\n| answers | at once | system | n | requests/s (least to most) | p50 ms | added p50 | p95 | p99 | errors |"
+        "\n| answers | at once | system | n | requests/s (least to most) | p50 ms "
+        "| added p50 | added p95 | added p99 | CPU ms | errors |"
     )
-    print("|---|---|---|---|---|---|---|---|---|---|")
+    print("|---|---|---|---|---|---|---|---|---|---|---|")
     for (name, concurrency, stream), row in sorted(rows.items(), key=lambda item: _place(item[0])):
         direct = rows["direct", concurrency, stream]
         added = [
@@ -169,9 +175,9 @@ def _print_table(rows: Mapping[Cell, Mapping[str, Any]]) -> None:
         kind = "streamed" if stream else "whole"
         print(
             f"| {kind} | {concurrency} | {name} | {row['n']} | {row['per_s']:.0f} ({low:.0f} to {high:.0f}) "
-            f"| {row['p50']:.2f} | {' | '.join(added)} | {row['errors']} |"
+            f"| {row['p50']:.2f} | {' | '.join(added)} | {row['cpu_ms']:.2f} | {row['errors']} |"
         )
-    print("\nFrom the fourth number on: for `direct` itself, for the others what they add to it.\n")
+    print("\nPercentiles of `direct` are its own; those of the others are what they add. CPU: a request's, of the system.\n")
 
 
 def _print_targets(rows: Mapping[Cell, Mapping[str, Any]]) -> bool:
@@ -237,10 +243,11 @@ def _cores() -> int:
     return len(os.sched_getaffinity(0))
 
 
-def _loop_factory() -> Any:
+def _run_on_uvloop(work: Coroutine[Any, Any, T]) -> T:
     import uvloop
 
-    return uvloop.new_event_loop
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(work)
 
 
 if __name__ == "__main__":

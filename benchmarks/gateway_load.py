@@ -13,7 +13,7 @@ import json
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 from urllib.parse import urlsplit
 
 __all__ = ["Sample", "drive", "prepared"]
@@ -32,14 +32,15 @@ class Sample:
         Of each good answer: from the request's last byte to the last, and to the first, byte of the answer.
     errors
         Answers that were not 200, not whole, or (streams) without their last event; what was wrong -> how often.
-    seconds
-        From the first request to the last answer.
+    seconds, cpu_s
+        From the first request to the last answer; processor time of the system meanwhile, set by the caller.
     """
 
     latencies_s: list[float] = field(default_factory=list)
     first_byte_s: list[float] = field(default_factory=list)
     errors: dict[str, int] = field(default_factory=dict)
     seconds: float = 0.0
+    cpu_s: float = 0.0
 
     @property
     def per_second(self) -> float:
@@ -134,8 +135,7 @@ class _Client(asyncio.Protocol):
         self._tail = b""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's is one in all but name
         self._next()
 
     def data_received(self, data: bytes) -> None:

@@ -23,7 +23,7 @@ from typing import Any
 
 import yaml
 
-__all__ = ["Questions", "System", "litellm_version", "rss_mib", "run_systems"]
+__all__ = ["Questions", "System", "cpu_seconds", "litellm_version", "rss_mib", "run_systems"]
 
 _START_S = 180.0
 _MASTER_KEY = "sk-benchmark-master"
@@ -113,6 +113,12 @@ def rss_mib(pid: int) -> float:
         if line.startswith("VmRSS:"):
             return int(line.split()[1]) / 1024
     raise RuntimeError(f"process {pid} has no VmRSS")
+
+
+def cpu_seconds(pid: int) -> float:
+    """Processor time of a process so far, of user and system (Linux)."""
+    after_name = Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()
+    return (int(after_name[11]) + int(after_name[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def litellm_version(folder: Path) -> str:

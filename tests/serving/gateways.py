@@ -30,6 +30,7 @@ from proteus_router.serving.records import ApiKey
 from proteus_router.serving.runtime import Files, serving
 from proteus_router.serving.store import open_store
 from proteus_router.serving.tenants import issue_key
+from proteus_router.serving.wire import OneWriteProtocol
 
 _START_S = 60.0
 UPSTREAM_KEY = "sk-up-4fd1"
@@ -192,7 +193,13 @@ class Site:
         async def run() -> None:
             async with serving(configuration, router, load=files.load, clock=clock) as app:
                 config = uvicorn.Config(
-                    app, port=0, lifespan="off", ws="none", log_config=None, access_log=False
+                    app,
+                    port=0,
+                    http=OneWriteProtocol,
+                    lifespan="off",
+                    ws="none",
+                    log_config=None,
+                    access_log=False,
                 )
                 server.append(uvicorn.Server(config))
                 serve = asyncio.ensure_future(server[0].serve())
