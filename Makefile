@@ -4,7 +4,7 @@ export PROTEUS_DATA
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: venv demo test check test-slow bench bench-quick bench-docs bench-core clean
+.PHONY: venv demo test check test-slow bench bench-quick bench-docs bench-core bench-gateway clean
 
 venv: $(VENV)/.installed
 
@@ -53,6 +53,12 @@ bench-docs: venv
 
 bench-core: venv
 	$(BIN)/python benchmarks/core.py
+
+# The gateway: does each tier of the demo keep its floor, and what does it carry beside a pass-through and LiteLLM?
+# About ten minutes on a machine with nothing else to do.
+bench-gateway: venv
+	$(BIN)/python benchmarks/gateway_floors.py
+	$(BIN)/python benchmarks/gateway.py
 
 clean:
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache

@@ -177,7 +177,9 @@ def _print_table(rows: Mapping[Cell, Mapping[str, Any]]) -> None:
             f"| {kind} | {concurrency} | {name} | {row['n']} | {row['per_s']:.0f} ({low:.0f} to {high:.0f}) "
             f"| {row['p50']:.2f} | {' | '.join(added)} | {row['cpu_ms']:.2f} | {row['errors']} |"
         )
-    print("\nPercentiles of `direct` are its own; those of the others are what they add. CPU: a request's, of the system.\n")
+    print(
+        "\nPercentiles of `direct` are its own; those of the others are what they add. CPU: a request's, of the system.\n"
+    )
 
 
 def _print_targets(rows: Mapping[Cell, Mapping[str, Any]]) -> bool:

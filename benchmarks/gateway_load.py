@@ -13,6 +13,7 @@ import json
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, cast
 from urllib.parse import urlsplit
 
@@ -87,7 +88,7 @@ async def drive(
     """
     parts, seen = urlsplit(address), sample or Sample()
     source = itertools.cycle(requests)
-    loop = asyncio.get_running_loop()
+    loop, host, port = asyncio.get_running_loop(), parts.hostname or "", parts.port or 80
     started = time.perf_counter()
     until = started + seconds
 
@@ -95,7 +96,7 @@ async def drive(
         while time.perf_counter() < until:
             client = _Client(source, seen, until, stream, loop.create_future())
             try:
-                await loop.create_connection(lambda client=client: client, parts.hostname, parts.port)  # type: ignore[misc]
+                await loop.create_connection(partial(_as_is, client), host, port)
             except OSError as error:
                 seen.failed(f"no connection: {error.strerror}")
                 await asyncio.sleep(0.05)
@@ -115,6 +116,10 @@ async def _ended(client: _Client, until: float) -> None:
             await client.done
     except TimeoutError:
         client.give_up("no answer in time")
+
+
+def _as_is(client: _Client) -> _Client:
+    return client
 
 
 class _Client(asyncio.Protocol):

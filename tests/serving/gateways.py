@@ -30,7 +30,7 @@ from proteus_router.serving.records import ApiKey
 from proteus_router.serving.runtime import Files, serving
 from proteus_router.serving.store import open_store
 from proteus_router.serving.tenants import issue_key
-from proteus_router.serving.wire import OneWriteProtocol
+from proteus_router.serving.wire import GatewayProtocol
 
 _START_S = 60.0
 UPSTREAM_KEY = "sk-up-4fd1"
@@ -195,7 +195,7 @@ class Site:
                 config = uvicorn.Config(
                     app,
                     port=0,
-                    http=OneWriteProtocol,
+                    http=GatewayProtocol,
                     lifespan="off",
                     ws="none",
                     log_config=None,

@@ -29,7 +29,7 @@ from proteus_router.serving.store import Store, open_store
 from proteus_router.serving.telemetry import configure_logging, make_tracer
 from proteus_router.serving.tenants import Keyring, Limits
 from proteus_router.serving.upstream import BreakerPolicy, RetryPolicy, UpstreamClient
-from proteus_router.serving.wire import OneWriteProtocol
+from proteus_router.serving.wire import GatewayProtocol
 
 __all__ = ["Files", "run_gateway", "serving"]
 
@@ -91,7 +91,7 @@ async def _run(
         with _listener(wanted.host, wanted.port) as listener:
             config = uvicorn.Config(
                 app,
-                http=OneWriteProtocol,
+                http=GatewayProtocol,
                 ws="none",
                 lifespan="off",
                 log_config=None,

@@ -13,6 +13,7 @@ from collections.abc import Callable
 import pytest
 
 from proteus_router.serving.provider import Order, Provider
+from proteus_router.serving.wire import GatewayProtocol
 from tests.serving.gateways import Site, body_of, call, chat, connected, raw_request, wait_for
 
 PATH = "/v1/chat/completions"
@@ -154,3 +155,36 @@ def test_a_crowd_that_leaves_in_the_middle_leaves_nothing_behind(site: Site, pro
     assert all(line.endswith(" 0.0") for line in breakers)
     statuses = sqlite3.connect(site.database).execute("select distinct status from decisions").fetchall()
     assert set(statuses) <= {("ok",), ("cancelled",)}
+
+
+@pytest.mark.parametrize(
+    "sent", [b"", b"POST /v1/chat/comp", b"GET /healthz HTTP/1.1\r\nhost: x\r\n\r\nGET /he"]
+)
+def test_a_request_whose_head_never_comes_is_hung_up_on(
+    sent: bytes, site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(GatewayProtocol, "head_s", 0.4)
+    with site.in_thread() as address, connected(address) as connection:
+        connection.sendall(sent)
+        began = time.monotonic()
+        while connection.recv(4096):  # the answer to what was whole
+            pass
+        assert 0.2 < time.monotonic() - began < 4.0
+
+
+def test_a_head_in_pieces_is_read_and_a_long_answer_is_not_cut(
+    site: Site, provider: Provider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(GatewayProtocol, "head_s", 0.6)
+    provider.orders.set("*", Order(latency_s=1.0))
+    request = raw_request(PATH, json.dumps(body_of(PATH, site.questions[0])).encode())
+    with site.in_thread() as address, connected(address) as connection:
+        for part in (request[:10], request[10:60], request[60:]):
+            connection.sendall(part)
+            time.sleep(0.15)
+        assert connection.recv(4096).startswith(b"HTTP/1.1 200")
+        time.sleep(0.8)  # between two requests uvicorn's own patience counts
+        connection.sendall(b"GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n")
+        data = b""
+        while b'"ok"' not in data:
+            data += connection.recv(65_536)

@@ -91,7 +91,7 @@ def database(request: pytest.FixtureRequest, site: Site) -> Iterator[Database]:
 
 def _score(address: str, answer: Got, score: float, acknowledged: Acknowledged) -> int:
     """The status of a feedback on `answer`; remembered where it was acknowledged."""
-    item = {"decision_id": answer.headers["x-proteus-decision-id"], "score": score}
+    item: dict[str, Any] = {"decision_id": answer.headers["x-proteus-decision-id"], "score": score}
     status = call(address, "POST", "/v1/feedback", item).status
     if status == 200:
         acknowledged[item["decision_id"]] = score

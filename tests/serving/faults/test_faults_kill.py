@@ -9,6 +9,7 @@ import sqlite3
 import threading
 import time
 from dataclasses import dataclass, field
+from typing import Any
 
 import pytest
 
@@ -50,7 +51,7 @@ def _ask_until_it_dies(address: str, site: Site, caller: int, ledger: Ledger) ->
                 ledger.answered[decision_id] = time.monotonic()
             if place % 4 == 0:
                 ledger.under_way.add(decision_id)
-                item = {"decision_id": decision_id, "score": (place % 11) / 10}
+                item: dict[str, Any] = {"decision_id": decision_id, "score": (place % 11) / 10}
                 said = call(address, "POST", "/v1/feedback", item)
                 assert said.json()["status"] == "stored"
                 ledger.scored[decision_id] = item["score"]

@@ -55,7 +55,10 @@ def test_under_a_mixture_of_faults_every_promise_holds(n: int, site: Site, provi
         answer = call(address, "POST", path, body)
         late.append(time.monotonic() - began - DEADLINE_S)
         if answer.status == 200:
-            item = {"decision_id": answer.headers["x-proteus-decision-id"], "score": (place % 11) / 10}
+            item: dict[str, Any] = {
+                "decision_id": answer.headers["x-proteus-decision-id"],
+                "score": (place % 11) / 10,
+            }
             said = call(address, "POST", "/v1/feedback", item)
             if said.status == 200:
                 acknowledged.append((item["decision_id"], item["score"]))

@@ -503,3 +503,46 @@ def test_fifty_calls_in_trouble_end_in_time(
                     await result.aclose()
 
     asyncio.run(run())
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_connections_that_the_other_side_closed_while_idle_harm_nobody(
+    stream: bool, make_model: MakeModel, opened: Opened
+) -> None:
+    """Servers close what is idle; a request that is just then sent on it is no failure of the model."""
+    served = 0
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """One answer a connection, which says nothing of its end; the next request finds it closed."""
+        nonlocal served
+        await reader.readuntil(b"\r\n\r\n")
+        await reader.readexactly(1)
+        body = (
+            b'data: {"choices":[{"finish_reason":"stop"}]}\n\ndata: [DONE]\n\n'
+            if stream
+            else b'{"model":"m"}'
+        )
+        kind = b"text/event-stream" if stream else b"application/json"
+        writer.write(
+            b"HTTP/1.1 200 OK\r\ncontent-type: %s\r\ncontent-length: %d\r\n\r\n" % (kind, len(body)) + body
+        )
+        served += 1
+        await reader.readuntil(b"\r\n\r\n")  # the next request has been sent
+        writer.transport.abort()
+
+    async def run() -> None:
+        server = await asyncio.start_server(answer, "127.0.0.1", 0)
+        async with (
+            server,
+            opened(breaker=TOUCHY, retry=RetryPolicy(budget_reserve=1.0, budget_share=0.0)) as client,
+        ):
+            model = make_model(api_base=f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}")
+            for turn in range(12):
+                reply = await client.call(model, BODIES["chat"], headers={}, deadline=soon(), stream=stream)
+                if stream:
+                    assert [block async for block in _blocks(reply)]
+                assert reply.attempts == (1 if turn == 0 else 2)
+            assert client.breaker_state(model) == "closed"
+
+    asyncio.run(run())
+    assert served == 12

@@ -208,7 +208,9 @@ def _postgres(url: URL, timeout_s: float) -> sa.Engine:
 
 
 def _sqlite(url: URL, timeout_s: float) -> sa.Engine:
-    engine = _engine(url, timeout_s, {"timeout": timeout_s, "check_same_thread": False})
+    # A batch of another size is another statement, half a megabyte with its values: not 128 of them (the default).
+    connect_args = {"timeout": timeout_s, "check_same_thread": False, "cached_statements": 8}
+    engine = _engine(url, timeout_s, connect_args)
     path = str(url.database)
 
     @event.listens_for(engine, "do_connect")

@@ -27,7 +27,12 @@ from proteus_router.errors import (
 from proteus_router.serving.records import PoolModel
 from proteus_router.serving.upstream.bodies import loads, upstream_body
 from proteus_router.serving.upstream.breaker import BreakerPolicy, BreakerState
-from proteus_router.serving.upstream.faults import as_upstream_error, is_worth_retrying, refusal
+from proteus_router.serving.upstream.faults import (
+    as_upstream_error,
+    is_unanswered,
+    is_worth_retrying,
+    refusal,
+)
 from proteus_router.serving.upstream.lanes import Lane
 from proteus_router.serving.upstream.reply import Reply, first_block, stream_blocks
 from proteus_router.serving.upstream.retry import RetryPolicy, retry_after_s
@@ -40,6 +45,7 @@ __all__ = ["UpstreamClient"]
 _LONGEST_BODY = 64 * 2**20
 _LONGEST_REFUSAL = 2**20
 _SHORTEST_PAUSE_S = 1.0
+_HEAR_OUT_S = 0.001  # the event loop hears meanwhile which other connections were closed
 
 
 class UpstreamClient:
@@ -165,11 +171,15 @@ class UpstreamClient:
                 breaker.failure(self._clock())
             raise
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            if type(error) is TimeoutError and allowed_s < model.timeouts.first_byte_s:
+            forgiven = self._retry.attempts > 1 and not call.forgiven and is_unanswered(error)
+            if forgiven:  # perhaps it had been idle too long for the other side: another one will tell
+                call.forgiven = True
+                breaker.leave()
+            elif type(error) is TimeoutError and allowed_s < model.timeouts.first_byte_s:
                 breaker.leave()  # the caller's deadline was short, the model is not slow
             else:
                 breaker.failure(self._clock())
-            raise _Failed(as_upstream_error(error, model)) from error
+            raise _Failed(as_upstream_error(error, model), forgiven=forgiven) from error
         except BaseException:  # the caller went away, or a bug: neither says anything about the model
             breaker.leave()
             raise
@@ -234,6 +244,8 @@ class UpstreamClient:
     def _wait_s(self, call: _Call, failed: _Failed, attempt: int) -> float | None:
         """Seconds to wait before the next attempt, or None where there is none."""
         error, breaker, now = failed.error, call.lane.breaker, self._clock()
+        if failed.forgiven and attempt < self._retry.attempts and now + _HEAR_OUT_S < call.deadline:
+            return _HEAR_OUT_S
         asked = error.retry_after_s
         wait_s = self._retry.backoff_s(attempt, self._rng) if asked is None else asked
         again = (
@@ -282,16 +294,20 @@ class _Call:
     deadline: float
     stream: bool
     hide_usage: bool
+    forgiven: bool = False  # a connection was closed without an answer, and that once counted for nothing
 
 
 class _Failed(Exception):
     """One attempt failed; what is needed to decide whether there is another."""
 
-    def __init__(self, error: UpstreamError, status: int | None = None, body: bytes = b"") -> None:
+    def __init__(
+        self, error: UpstreamError, status: int | None = None, body: bytes = b"", *, forgiven: bool = False
+    ) -> None:
         super().__init__(error.message)
         self.error = error
         self.status = status
         self.body = body
+        self.forgiven = forgiven
 
 
 def _unreadable(model: PoolModel, why: str) -> _Failed:

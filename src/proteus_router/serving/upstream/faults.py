@@ -22,7 +22,7 @@ from proteus_router.errors import (
 from proteus_router.serving.records import PoolModel
 from proteus_router.serving.upstream.bodies import loads
 
-__all__ = ["as_upstream_error", "is_worth_retrying", "refusal"]
+__all__ = ["as_upstream_error", "is_unanswered", "is_worth_retrying", "refusal"]
 
 _OURS = {401, 402, 403, 404, 405, 406}
 """Refusals that come from the operator's key, address or model name, not from what the caller sent."""
@@ -50,6 +50,15 @@ def as_upstream_error(error: Exception, model: PoolModel) -> UpstreamError:
     if isinstance(error, aiohttp.ClientResponseError):
         return UpstreamReplyError(f"{name} answered with something that is not HTTP.", model=name)
     return UpstreamConnectError(f"{name} closed the connection.", model=name)
+
+
+def is_unanswered(error: Exception) -> bool:
+    """Whether an open connection was closed or reset before the first byte of an answer.
+
+    So end connections that the other side held to be idle just when a request was sent on them.
+    """
+    lost = isinstance(error, aiohttp.ServerDisconnectedError | aiohttp.ClientOSError)
+    return lost and not isinstance(error, aiohttp.ClientConnectorError)
 
 
 def refusal(model: PoolModel, status: int, body: bytes, content_type: str) -> UpstreamError:
