@@ -75,10 +75,12 @@ def table(records: Iterable[Mapping[str, Any]]) -> str:
         what = f"{name:9s} {share:6.0%} {'tracked' if tracked else 'fixed':8s} {len(found):5d}"
         if found[0]["moving"] is not None:
             lines.append(f"{what} {_stream_line([record['stream'] for record in found])}")
+            lines += _needs(found)
             continue
         by_tier = {tier: [record["tiers"][tier] for record in found] for tier in found[0]["tiers"]}
         lines += [f"{what} {tier:9s} {_tier_line(kept)}" for tier, kept in by_tier.items()]
         lines.append(f"{what} {_alarm_line(found)}")
+        lines += _needs(found)
     return "\n".join(lines)
 
 
@@ -122,6 +124,12 @@ def _alarm_line(records: Sequence[Mapping[str, Any]]) -> str:
         f"best model's fall found in {len(delays)} of {len(records)} {found}; {other:.1f} other alarms a stream; "
         f"always best: {best:.3f} USD per 1,000 after"
     )
+
+
+def _needs(records: Sequence[Mapping[str, Any]]) -> list[str]:
+    """What the gateway said of the share of audits, where a tier was tracked; each sentence once."""
+    said = {tier["need"] for record in records for tier in record["tiers"].values() if tier["need"]}
+    return [f"          it says: {sentence}" for sentence in sorted(said)]
 
 
 def _gap(result: StreamResult, floor: float, rows: BoolArray) -> float:

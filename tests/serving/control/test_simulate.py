@@ -117,7 +117,9 @@ def test_moving_targets_go_to_the_cheapest_tier_that_is_high_enough(
     assert (np.diff(result.tier) >= 0).all()
     record = record_of(result, made[1])
     assert len(record["moving"]["target"]) == 1
-    assert "windows at the floor" in table([record])
+    shown = table([record])
+    assert "windows at the floor" in shown
+    assert "it says: No audit rate holds this floor" in shown  # 100 requests a tier are too few
 
 
 def test_recorded_outcomes_are_replayed_at_their_costs(world: World) -> None:
