@@ -39,7 +39,7 @@ $(VENV)/.clients: $(VENV)/.installed
 # The whole comparison: three real data sets in PROTEUS_DATA and a simulated one; under an hour on two cores. A killed run
 # goes on when it is started again.
 BENCH_DATA ?= cascades9 routerbench11 mmlupro13 simulated
-BENCH_JOBS ?= $(shell nproc 2>/dev/null || echo 2)
+BENCH_JOBS ?= $(shell getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2)
 
 bench: venv
 	$(BIN)/proteus benchmark $(BENCH_DATA) --seeds 5 --jobs $(BENCH_JOBS) --origins benchmarks/origins.json -o bench-results/full

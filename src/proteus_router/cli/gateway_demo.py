@@ -9,6 +9,7 @@ import hashlib
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -45,18 +46,19 @@ def demo_gateway(port: int) -> Iterator[tuple[Configuration, Router]]:
     from proteus_router.serving.settings import make_configuration
 
     world = make_world(_WORLD)
-    router = demo_router(world)
+    router = Router.load(demo_router(world))
     with serve_provider(Provider(Truth(world, [_QUESTIONS]))) as address:
         click.echo(f"{len(world.models)} simulated models at {address}/v1", err=True)
         values = _values(world, f"{address}/v1", port)
         yield make_configuration(values, source="demo"), router
 
 
-def demo_router(world: World) -> Router:
-    """The demo's router from the user's cache; trained where it is not there yet, or unreadable."""
+def demo_router(world: World) -> Path:
+    """Folder of the demo's router in the user's cache; trained where it is not there yet, or unreadable."""
     folder = cache_root() / "demo" / _identity(world)[:16] / "router"
     try:
-        return Router.load(folder)
+        Router.load(folder)
+        return folder
     except ArtifactError:
         pass
     click.echo("first use: training a small router on the simulated world ...", err=True)
@@ -72,7 +74,7 @@ def demo_router(world: World) -> Router:
             force=True,
             progress=progress,
         )
-    return Router.load(folder)
+    return folder
 
 
 def _identity(world: World) -> str:

@@ -23,12 +23,13 @@ from starlette.applications import Starlette
 from proteus_router.errors import ConfigError, ProteusError
 from proteus_router.routing.router import Router
 from proteus_router.serving.app import Gateway, create_app, is_loopback
-from proteus_router.serving.clock import SystemClock
+from proteus_router.serving.clock import Clock, SystemClock
 from proteus_router.serving.settings import Configuration, load_configuration
 from proteus_router.serving.store import Store, open_store
 from proteus_router.serving.telemetry import configure_logging, make_tracer
 from proteus_router.serving.tenants import Keyring, Limits
 from proteus_router.serving.upstream import BreakerPolicy, RetryPolicy, UpstreamClient
+from proteus_router.serving.wire import OneWriteProtocol
 
 __all__ = ["Files", "run_gateway", "serving"]
 
@@ -90,6 +91,7 @@ async def _run(
         with _listener(wanted.host, wanted.port) as listener:
             config = uvicorn.Config(
                 app,
+                http=OneWriteProtocol,
                 ws="none",
                 lifespan="off",
                 log_config=None,
@@ -123,11 +125,12 @@ async def serving(
     router: Router,
     *,
     load: Callable[[], tuple[Configuration, Router]] | None = None,
+    clock: Clock | None = None,
 ) -> AsyncIterator[Starlette]:
     """The application with its collaborators started; at the end of the block they are closed, decisions written."""
-    settings, clock = configuration.settings, SystemClock()
+    settings, clock = configuration.settings, clock or SystemClock()
     async with AsyncExitStack() as stack:
-        store = await _started_store(configuration, stack)
+        store = await _started_store(configuration, clock, stack)
         keyring = Keyring(store, refresh_s=settings.auth.refresh_s, clock=clock)
         await keyring.start()
         stack.push_async_callback(keyring.close)
@@ -170,7 +173,7 @@ async def serving(
         yield app
 
 
-async def _started_store(configuration: Configuration, stack: AsyncExitStack) -> Store:
+async def _started_store(configuration: Configuration, clock: Clock, stack: AsyncExitStack) -> Store:
     wanted = configuration.settings.store
     store = open_store(
         wanted.url,
@@ -179,6 +182,7 @@ async def _started_store(configuration: Configuration, stack: AsyncExitStack) ->
         queue_rows=wanted.queue_rows,
         keep_text=wanted.keep_text,
         retention_days=wanted.retention_days,
+        clock=clock,
     )
     stack.push_async_callback(store.close)
     await store.start()

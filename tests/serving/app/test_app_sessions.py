@@ -127,6 +127,15 @@ def test_a_failing_model_in_a_tool_loop_is_not_replaced(gateway: Harness) -> Non
     assert [call.model.name for call in gateway.upstream.calls] == ["small", "small"]
 
 
+def test_a_price_limit_that_stops_a_tool_loop_is_the_callers_own_affair(gateway: Harness) -> None:
+    loop = TOOL_LOOPS["/v1/chat/completions"]
+    assert _ask(gateway, loop[:1]) == "small"
+    body = {"model": "proteus/economy", "messages": loop, "proteus": {"max_cost_usd": 1e-9}}
+    refused = gateway.post("/v1/chat/completions", body)
+    assert refused.status == 422
+    assert refused.json()["error"]["least_cost_usd"] == pytest.approx(1e-5)
+
+
 def test_a_stored_response_is_continued_by_the_model_that_gave_it(gateway: Harness) -> None:
     first = gateway.post("/v1/responses", {"model": "proteus/economy", "input": EASY})
     assert first.headers["x-proteus-model"] == "small"

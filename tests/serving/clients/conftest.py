@@ -3,24 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
+from proteus_router.data.synthetic import World
+from proteus_router.serving.provider import Provider
 from tests.serving.clients.helpers import Served
-from tests.serving.e2e.conftest import router_folder, served, world
-from tests.serving.e2e.helpers import Site
-
-__all__ = ["router_folder", "served", "world"]  # fixtures
+from tests.serving.gateways import Site
 
 
 @pytest.fixture(scope="module")
-def gateway(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    provider, address = request.getfixturevalue("served")
-    site = Site(
-        folder=tmp_path_factory.mktemp("gateway"),
-        router=request.getfixturevalue("router_folder"),
-        provider_url=f"{address}/v1",
-        world=request.getfixturevalue("world"),
-    )
+def gateway(
+    served: tuple[Provider, str],
+    world: World,
+    router_folder: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[Served]:
+    provider, address = served
+    site = Site(tmp_path_factory.mktemp("gateway"), router_folder, f"{address}/v1", world)
     with site.in_thread() as listening:
         yield Served(listening, provider, site.questions)

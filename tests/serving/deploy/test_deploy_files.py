@@ -16,7 +16,7 @@ import pytest
 import yaml
 
 from proteus_router.serving.settings import load_configuration
-from tests.serving.e2e.helpers import Site, call, chat
+from tests.serving.gateways import UPSTREAM_KEY, Site, call, chat
 
 ROOT = Path(__file__).parents[3]
 DEPLOY = ROOT / "deploy"
@@ -100,7 +100,7 @@ def test_a_gateway_needs_nothing_that_the_image_leaves_out(
     )
     source = str(ROOT / "src")
     monkeypatch.setenv("PYTHONPATH", f"{blocker}:{source}")
-    monkeypatch.setenv("UPSTREAM_KEY", "sk-up-4fd1")
+    monkeypatch.setenv("UPSTREAM_KEY", UPSTREAM_KEY)
     config = str(site.write())
     proteus = [sys.executable, "-m", "proteus_router"]
     refused = subprocess.run(

@@ -18,7 +18,7 @@ import pytest
 
 from proteus_router.data.synthetic import World
 from proteus_router.serving.provider import Provider, Truth, serve_provider
-from tests.serving.e2e.helpers import Site, call, wait_for
+from tests.serving.gateways import Site, call, wait_for
 from tests.serving.store.helpers import rows
 
 pytestmark = pytest.mark.slow

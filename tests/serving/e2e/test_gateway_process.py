@@ -22,7 +22,7 @@ from click.testing import CliRunner
 from proteus_router.cli import main
 from proteus_router.cli.config import config_group
 from proteus_router.serving.provider import Order, Provider
-from tests.serving.e2e.helpers import Got, Site, call, chat, wait_for
+from tests.serving.gateways import UPSTREAM_KEY, Got, Site, call, chat, wait_for
 
 
 def test_sigterm_ends_what_was_begun_and_writes_everything(site: Site, provider: Provider) -> None:
@@ -121,7 +121,7 @@ def test_keys_made_on_the_command_line_open_the_door(site: Site) -> None:
         capture_output=True,
         text=True,
         check=False,
-        env={**os.environ, "UPSTREAM_KEY": "sk-up-4fd1"},
+        env={**os.environ, "UPSTREAM_KEY": UPSTREAM_KEY},
     )
     assert made.returncode == 0, made.stderr
     token = json.loads(made.stdout)["token"]
@@ -148,7 +148,7 @@ def test_what_is_wrong_is_one_line_and_its_exit_code(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setenv("UPSTREAM_KEY", "sk-up-4fd1")
+    monkeypatch.setenv("UPSTREAM_KEY", UPSTREAM_KEY)
     break_it(site)
     with pytest.raises(SystemExit) as caught:
         main(["serve", str(site.router), "--config", str(site.write())])
@@ -184,7 +184,7 @@ def test_a_port_that_is_taken_is_said(site: Site) -> None:
         text=True,
         timeout=60,
         check=False,
-        env={**os.environ, "UPSTREAM_KEY": "sk-up-4fd1"},
+        env={**os.environ, "UPSTREAM_KEY": UPSTREAM_KEY},
     )
     taken.close()
     assert process.returncode == 10
@@ -228,7 +228,7 @@ def test_the_demo_is_ready_within_a_minute_and_keeps_its_floors_certified(site: 
 
 def test_the_configuration_of_these_tests_is_valid(site: Site) -> None:
     path = str(site.write())
-    environment = {"UPSTREAM_KEY": "sk-up-4fd1"}
+    environment = {"UPSTREAM_KEY": UPSTREAM_KEY}
     checked = CliRunner().invoke(config_group, ["check", path, "--router", str(site.router)], env=environment)
     assert checked.exit_code == 0, checked.output
     assert "tier economy, default: accuracy target 0.45: certified" in checked.output

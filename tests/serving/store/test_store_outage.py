@@ -17,8 +17,8 @@ import pytest
 from proteus_router.errors import ConfigError, StoreUnavailableError
 from proteus_router.serving.records import Feedback
 from proteus_router.serving.store import open_store
+from tests.serving.proxy import through_proxy
 from tests.serving.store.helpers import MakeDecision, count, opened, rows, until
-from tests.serving.store.proxy import through_proxy
 
 
 def feedback_on(decision_id: str, score: float = 1.0) -> Feedback:

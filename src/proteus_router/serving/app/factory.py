@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import cache
 from importlib.resources import files
 from typing import Any
@@ -14,6 +14,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from proteus_router._version import __version__
 from proteus_router.routing.router import Router
@@ -102,7 +103,8 @@ def create_app(
     async def openapi(gateway: Gateway, request: Request) -> Answer:
         return Answer(document)
 
-    routes = [Route(path, Completions(gateway, api, path), methods=["POST"]) for path, api in _COMPLETIONS]
+    completions = {path: Completions(gateway, api, path) for path, api in _COMPLETIONS}
+    routes = [Route(path, endpoint, methods=["POST"]) for path, endpoint in completions.items()]
     routes += [
         Route(path, Endpoint(gateway, path, handler), methods=[method])
         for method, path, handler in (*_PLAIN, ("GET", "/openapi.json", openapi))
@@ -118,6 +120,7 @@ def create_app(
     )
     app.router.redirect_slashes = False
     app.state.gateway = gateway
+    app.middleware_stack = _Direct(completions, app.build_middleware_stack())
     return app
 
 
@@ -128,6 +131,19 @@ def openapi_document() -> dict[str, Any]:
     document: dict[str, Any] = yaml.safe_load(text)
     document["info"]["version"] = __version__
     return document
+
+
+class _Direct:
+    """The endpoints that models are called by, found without middleware and routes: they handle their own errors."""
+
+    def __init__(self, endpoints: Mapping[str, ASGIApp], rest: ASGIApp) -> None:
+        self._endpoints, self._rest = endpoints, rest
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        endpoint = self._rest
+        if scope["type"] == "http" and scope["method"] == "POST":
+            endpoint = self._endpoints.get(scope["path"], self._rest)
+        await endpoint(scope, receive, send)
 
 
 class _ByMethod:

@@ -8,7 +8,7 @@ the choice itself carries the certificate.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -266,6 +266,8 @@ class Selection:
         """Stay on the session's model: always where it is locked, else while the floor allows."""
         upstreams = self._upstreams(entry)
         if self._locked:
+            if entry.index in self._too_dear:
+                raise self._infeasible_cost([entry.index])
             if isinstance(upstreams, str):
                 raise NoEligibleModelError(
                     f"the conversation is in the middle of something only {entry.name} can go on with, which can't "
@@ -304,20 +306,25 @@ class Selection:
                 f"{choice} was chosen, but {why}, and no model predicted to do as well is left: best effort."
             )
             return self._pick(entry, upstreams, reason)
-        dear = [cost for index, cost in self._too_dear.items() if best_effort or self.scores[index] >= floor]
+        dear = [index for index in self._too_dear if best_effort or self.scores[index] >= floor]
         if dear:
-            raise InfeasibleCostError(
-                f"no model fit for this request is predicted to cost at most max_cost_usd = "
-                f"{self._ask.max_cost_usd:g}; the least is {min(dear):.3g} USD.",
-                least_cost_usd=min(dear),
-                hint="Raise max_cost_usd, or ask for a lower accuracy target.",
-            )
+            raise self._infeasible_cost(dear)
         for entry, _ in fit:
             refused[entry.name] = (
                 f"predicted to do worse ({self.scores[entry.index]:.3f}) than {choice} ({floor:.3f})"
             )
         listed = "; ".join(f"{name}: {reason}" for name, reason in refused.items())
         raise NoEligibleModelError(f"no model may serve this request. {listed}.", reasons=refused)
+
+    def _infeasible_cost(self, indices: Sequence[int]) -> InfeasibleCostError:
+        """The caller's own limit is all that keeps these models from serving."""
+        least = min(self._too_dear[index] for index in indices)
+        return InfeasibleCostError(
+            f"no model fit for this request is predicted to cost at most max_cost_usd = "
+            f"{self._ask.max_cost_usd:g}; the least is {least:.3g} USD.",
+            least_cost_usd=least,
+            hint="Raise max_cost_usd, or ask for a lower accuracy target.",
+        )
 
     def _price(self, entry: PoolEntry) -> tuple[float, float]:
         return self.costs_usd[entry.index], entry.usd_per_token

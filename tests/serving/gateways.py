@@ -9,6 +9,7 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -24,11 +25,22 @@ import uvicorn
 import yaml
 
 from proteus_router.data.synthetic import World
-from proteus_router.routing.router import Router
-from proteus_router.serving.runtime import serving
-from proteus_router.serving.settings import load_configuration
+from proteus_router.serving.clock import Clock
+from proteus_router.serving.records import ApiKey
+from proteus_router.serving.runtime import Files, serving
+from proteus_router.serving.store import open_store
+from proteus_router.serving.tenants import issue_key
+from proteus_router.serving.wire import OneWriteProtocol
 
 _START_S = 60.0
+UPSTREAM_KEY = "sk-up-4fd1"
+"""What the shared provider asks for; the configuration refers to it as the variable UPSTREAM_KEY."""
+SHAPES: dict[str, dict[str, Any]] = {
+    "/v1/chat/completions": {"messages": [{"role": "user", "content": "?"}]},
+    "/v1/responses": {"input": "?"},
+    "/v1/messages": {"max_tokens": 400, "messages": [{"role": "user", "content": "?"}]},
+}
+"""A request of each shape; `body_of` puts the question in."""
 
 
 @dataclass
@@ -72,6 +84,32 @@ def chat(address: str, text: str, *, model: str = "proteus", **fields: Any) -> G
     headers = fields.pop("headers", None)
     body = {"model": model, "messages": [{"role": "user", "content": text}], **fields}
     return call(address, "POST", "/v1/chat/completions", body, headers=headers)
+
+
+def body_of(path: str, text: str, **fields: Any) -> dict[str, Any]:
+    """A request for `path` that asks `text`."""
+    body = json.loads(json.dumps(SHAPES[path]).replace('"?"', json.dumps(text)))
+    return {"model": "proteus", **body, **fields}
+
+
+def bearer(token: str) -> dict[str, str]:
+    return {"authorization": f"Bearer {token}"}
+
+
+@contextmanager
+def connected(address: str) -> Iterator[socket.socket]:
+    """A bare connection, for what no HTTP client would send."""
+    parts = urlsplit(address)
+    connection = socket.create_connection((parts.hostname or "", parts.port or 0), timeout=20)
+    try:
+        yield connection
+    finally:
+        connection.close()
+
+
+def raw_request(path: str, body: bytes, *, headers: str = "") -> bytes:
+    """The bytes of a POST."""
+    return f"POST {path} HTTP/1.1\r\nhost: x\r\ncontent-length: {len(body)}\r\n{headers}\r\n".encode() + body
 
 
 @dataclass
@@ -129,18 +167,39 @@ class Site:
         self.config_file.write_text(yaml.safe_dump(self.values()), encoding="utf-8")
         return self.config_file
 
+    def make_key(self, name: str = "tenant", **limits: Any) -> tuple[str, str]:
+        """Id and token of a new key in the store; a running gateway knows it within ``auth.refresh_s``."""
+
+        async def make() -> tuple[str, str]:
+            store = open_store(self.values()["store"]["url"])
+            await store.start()
+            try:
+                key, token = await issue_key(store, ApiKey(id="", name=name, **limits))
+            finally:
+                await store.close()
+            return key.id, token
+
+        return asyncio.run(make())
+
     @contextmanager
-    def in_thread(self) -> Iterator[str]:
+    def in_thread(self, *, clock: Clock | None = None) -> Iterator[str]:
         """The gateway in this process: quick to start, stopped in good order."""
-        os.environ["UPSTREAM_KEY"] = "sk-up-4fd1"
-        configuration, router = load_configuration(self.write()), Router.load(self.router)
+        os.environ["UPSTREAM_KEY"] = UPSTREAM_KEY
+        files = Files(self.router, self.write())
+        configuration, router = files.load()
         loop, started, address = asyncio.new_event_loop(), threading.Event(), []
         server: list[uvicorn.Server] = []
 
         async def run() -> None:
-            async with serving(configuration, router) as app:
+            async with serving(configuration, router, load=files.load, clock=clock) as app:
                 config = uvicorn.Config(
-                    app, port=0, lifespan="off", ws="none", log_config=None, access_log=False
+                    app,
+                    port=0,
+                    http=OneWriteProtocol,
+                    lifespan="off",
+                    ws="none",
+                    log_config=None,
+                    access_log=False,
                 )
                 server.append(uvicorn.Server(config))
                 serve = asyncio.ensure_future(server[0].serve())
@@ -181,7 +240,7 @@ class Process:
         self._process = subprocess.Popen(
             [sys.executable, "-m", "proteus_router", "serve", str(site.router), *arguments],
             stderr=self.log,
-            env={**os.environ, "UPSTREAM_KEY": "sk-up-4fd1"},
+            env={**os.environ, "UPSTREAM_KEY": UPSTREAM_KEY},
         )
 
     @property
@@ -193,6 +252,10 @@ class Process:
         """Where it listens, once it does."""
         found = wait_for(lambda: re.search(r"serving at (http://\S+)/v1", self.output), self.output)
         return str(found[1])
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
 
     def signal(self, number: signal.Signals) -> None:
         self._process.send_signal(number)
