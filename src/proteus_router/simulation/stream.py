@@ -172,8 +172,8 @@ class _Run:
         finally:
             await store.close()
         return StreamResult(
-            self.scenario, self.setting, self.models, self.best, self.rows, self.tier, self.target, self.model, self.expected,
-            self.cost_usd, self.audited, self.traces, self.changes, self.needs,
+            self.scenario, self.setting, self.models, self.best, self.rows, self.tier, self.target, self.model,
+            self.expected, self.cost_usd, self.audited, self.traces, self.changes, self.needs,
         )  # fmt: skip
 
     async def _serve(self, store: Store) -> None:
