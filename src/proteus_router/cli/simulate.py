@@ -132,13 +132,13 @@ class _Make:
         from proteus_router.data.synthetic import make_world
         from proteus_router.evaluation.evaluate import drop_trained_rows
         from proteus_router.routing.router import Router
-        from proteus_router.simulation.world import RecordedWorld, SimulatedWorld
+        from proteus_router.simulation.world import RecordedWorld, SimulatedWorld, without_prices
 
         world = make_world(_WORLD)
         router = Router.load(demo_router(world) if self.router_folder is None else self.router_folder)
         if self.data is not None:
             table = drop_trained_rows(router, read_outcomes(self.data, for_training=False))[0]
-            return router, RecordedWorld(table, router.models)
+            return without_prices(router), RecordedWorld(table, router.models)
         if not set(router.models) <= set(world.model_names):
             raise ConfigError(
                 f"{self.router_folder} was not trained on the simulated world {_WORLD}.",

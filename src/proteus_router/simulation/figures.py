@@ -125,7 +125,9 @@ def _cost(axes: Any, records: Sequence[Mapping[str, Any]], moving: bool) -> None
                 label=f"{_loop(tracked)}, {name}",
             )
     best = float(np.mean([record["stream"]["usd_always_best"] for record in records]))
-    axes.axhline(best, color=_INK, linewidth=1.0, linestyle="-.", label="always the best model (at the end)")
+    axes.axhline(
+        best, color=_INK, linewidth=1.0, linestyle="-.", label="always the best model of before, at the end"
+    )
     axes.set_yscale("log")
     axes.set_title("USD per 1,000 requests, last 500", fontsize=9)
     axes.legend(frameon=False, fontsize=6)

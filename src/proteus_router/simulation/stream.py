@@ -79,6 +79,10 @@ class StreamResult:
 
     Attributes
     ----------
+    best
+        Column of the model with the highest mean score before anything happens.
+    row
+        (n,) which query of the bank.
     tier
         (n,) index among the scenario's floors.
     target
@@ -97,6 +101,7 @@ class StreamResult:
     setting: Setting
     models: tuple[str, ...]
     best: int
+    row: IntArray
     tier: IntArray
     target: FloatArray
     model: IntArray
@@ -167,8 +172,8 @@ class _Run:
         finally:
             await store.close()
         return StreamResult(
-            self.scenario, self.setting, self.models, self.best, self.tier, self.target, self.model, self.expected,
-            self.cost_usd, self.audited, self.traces, self.changes, self.needs,
+            self.scenario, self.setting, self.models, self.best, self.rows, self.tier, self.target, self.model,
+            self.expected, self.cost_usd, self.audited, self.traces, self.changes, self.needs,
         )  # fmt: skip
 
     async def _serve(self, store: Store) -> None:

@@ -21,6 +21,10 @@ from proteus_router.simulation.world import Universe, remembering
 __all__ = ["Study", "Task", "tasks_of"]
 
 
+_FORMAT = 2
+"""Of a stream's file; rises when records get other contents."""
+
+
 @dataclass(frozen=True, slots=True)
 class Task:
     """One stream to be run."""
@@ -74,7 +78,7 @@ class Study:
     def _one(self, task: Task) -> dict[str, Any]:
         path = self._folder / f"{task.name}.json"
         router, _ = self._world()
-        made_by = {"version": __version__, "router": router.target_map.policy_fingerprint}
+        made_by = {"version": __version__, "format": _FORMAT, "router": router.target_map.policy_fingerprint}
         identity = {**made_by, "scenario": task.scenario.model_dump(mode="json")}
         if path.is_file():
             kept: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))

@@ -11,6 +11,7 @@ import numpy as np
 
 from proteus_router.evaluation import metrics
 from proteus_router.evaluation.metrics import STREAM_WINDOW
+from proteus_router.simulation.scenario import BEST
 from proteus_router.simulation.stream import LOOK_EVERY, StreamResult
 from proteus_router.simulation.world import Universe
 from proteus_router.types import BoolArray, FloatArray
@@ -55,6 +56,7 @@ def record_of(result: StreamResult, universe: Universe) -> dict[str, Any]:
             "overshoot": metrics.overshoot(result.target, result.expected),
             "usd_per_1000": 1000.0 * float(result.cost_usd.mean()),
             "usd_always_best": _always_best(result, universe),
+            "best_model_accuracy": _single_models(result, universe),
             "audits": int(result.audited.sum()),
         },
         "alarm": _alarm(result),
@@ -75,10 +77,12 @@ def table(records: Iterable[Mapping[str, Any]]) -> str:
         what = f"{name:9s} {share:6.0%} {'tracked' if tracked else 'fixed':8s} {len(found):5d}"
         if found[0]["moving"] is not None:
             lines.append(f"{what} {_stream_line([record['stream'] for record in found])}")
+            lines += _needs(found)
             continue
         by_tier = {tier: [record["tiers"][tier] for record in found] for tier in found[0]["tiers"]}
         lines += [f"{what} {tier:9s} {_tier_line(kept)}" for tier, kept in by_tier.items()]
         lines.append(f"{what} {_alarm_line(found)}")
+        lines += _needs(found)
     return "\n".join(lines)
 
 
@@ -118,10 +122,17 @@ def _alarm_line(records: Sequence[Mapping[str, Any]]) -> str:
     found = f"after {float(np.median(delays)):.0f} audits of it (median)" if delays else ""
     other = float(np.mean([record["other_alarms"] for record in records]))
     best = float(np.mean([record["stream"]["usd_always_best"] for record in records]))
+    reach = float(np.mean([record["stream"]["best_model_accuracy"] for record in records]))
     return (
-        f"best model's fall found in {len(delays)} of {len(records)} {found}; {other:.1f} other alarms a stream; "
-        f"always best: {best:.3f} USD per 1,000 after"
+        f"best model's fall found in {len(delays)} of {len(records)} {found}; {other:.1f} other alarms a stream; after: "
+        f"always the best of before {best:.3f} USD per 1,000, best single model scores {reach:.3f}"
     )
+
+
+def _needs(records: Sequence[Mapping[str, Any]]) -> list[str]:
+    """What the gateway said of the share of audits, where a tier was tracked; each sentence once."""
+    said = {tier["need"] for record in records for tier in record["tiers"].values() if tier["need"]}
+    return [f"          it says: {sentence}" for sentence in sorted(said)]
 
 
 def _gap(result: StreamResult, floor: float, rows: BoolArray) -> float:
@@ -138,15 +149,25 @@ def _first(requests: Sequence[int], states: Sequence[str], wanted: str) -> int |
 
 
 def _always_best(result: StreamResult, universe: Universe) -> float:
-    """USD per 1,000 requests of the best model, at the prices of the end."""
+    """USD per 1,000 of the tail's requests, had the best model answered them all, at the prices of the end."""
     factor = 1.0
     for found in result.scenario.happenings:
-        if found.price_factor is not None and found.model in ("best", result.models[result.best]):
+        if found.price_factor is not None and found.model in (BEST, result.models[result.best]):
             factor *= found.price_factor
     price = universe.usd_per_token[result.best] * factor
-    bank = universe.bank
-    cost = bank.input_tokens[:, result.best] * price[0] + bank.output_tokens[:, result.best] * price[1]
+    bank, rows = universe.bank, result.row[-result.scenario.tail :]
+    cost = bank.input_tokens[rows, result.best] * price[0] + bank.output_tokens[rows, result.best] * price[1]
     return 1000.0 * float(cost.mean())
+
+
+def _single_models(result: StreamResult, universe: Universe) -> float:
+    """Mean score of the model that is best over the tail's requests, had it answered them all."""
+    bank = universe.bank
+    for found in result.scenario.happenings:
+        if found.skill_points is not None:
+            column = result.best if found.model == BEST else result.models.index(found.model)
+            bank = universe.shifted(column, found.skill_points)
+    return float(bank.expected[result.row[-result.scenario.tail :]].mean(axis=0).max())
 
 
 def _alarm(result: StreamResult) -> int | None:

@@ -14,7 +14,15 @@ from proteus_router.errors import ConfigError, SchemaError
 from proteus_router.routing.router import Router
 from proteus_router.types import BoolArray, FloatArray, Predictions
 
-__all__ = ["Bank", "RecordedWorld", "Remembered", "SimulatedWorld", "Universe", "remembering"]
+__all__ = [
+    "Bank",
+    "RecordedWorld",
+    "Remembered",
+    "SimulatedWorld",
+    "Universe",
+    "remembering",
+    "without_prices",
+]
 
 
 @dataclass(frozen=True)
@@ -148,6 +156,18 @@ class Remembered:
         return Predictions(
             known.scores[rows], known.costs_usd[rows], of(known.embedding), of(known.known_shares)
         )
+
+
+def without_prices(router: Router) -> Router:
+    """The router without its models' token counts: costs are then what it predicts, whatever the pool is billed.
+
+    For a `RecordedWorld`, whose prices are only a way to bill what was recorded.
+    """
+    entries = [
+        {key: value for key, value in entry.items() if key not in ("mean_input_tokens", "mean_output_tokens")}
+        for entry in router.manifest["models"]
+    ]
+    return replace(router, manifest={**router.manifest, "models": entries})
 
 
 def remembering(router: Router, bank: Bank) -> Router:

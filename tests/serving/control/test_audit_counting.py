@@ -7,7 +7,7 @@ from typing import Any
 
 from proteus_router.serving.records import Feedback
 from proteus_router.serving.store import Store
-from tests.serving.store.helpers import MakeDecision, opened, rows
+from tests.serving.store.helpers import MakeDecision, opened, rows, until
 
 
 async def _begin(store: Store) -> None:
@@ -29,6 +29,7 @@ def test_gateways_that_write_at_once_for_different_tenants_number_requests_as_on
                         make_decision(key_id=f"key_{name}{n % 7}", audit_probability=1.0, audited=True)
                     )
                 await asyncio.sleep(0.001)
+            await until(lambda: not one.pending + two.pending, within_s=60.0)
 
     asyncio.run(main())
     positions = [row[0] for row in rows(postgres_url, "SELECT position FROM audits ORDER BY position")]

@@ -195,6 +195,9 @@ def test_audits_are_handed_out_in_pages_and_wrong_questions_are_refused(sqlite_u
             assert len((await get("?without_score_of=judge"))["data"]) == 7
             for wrong in ("?limit=0", "?limit=1001", "?after=-1", "?limit=x", "?tiers=a", "?after=1e3"):
                 assert (await here.harness.request("GET", f"/v1/audits{wrong}")).status == 400, wrong
+            for wrong in ("?without_score_of=", "?without_score_of=%00", f"?without_score_of={'x' * 65}"):
+                assert (await here.harness.request("GET", f"/v1/audits{wrong}")).status == 400, wrong
+            assert (await here.harness.request("GET", "/v1/audits?tier=%00")).status == 404
 
     asyncio.run(main())
 

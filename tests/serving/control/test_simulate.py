@@ -19,7 +19,7 @@ from proteus_router.simulation.scenario import Happening, Scenario, load_scenari
 from proteus_router.simulation.stream import Setting, StreamResult, run_stream
 from proteus_router.simulation.study import Study, tasks_of
 from proteus_router.simulation.summary import record_of, table
-from proteus_router.simulation.world import RecordedWorld, SimulatedWorld, remembering
+from proteus_router.simulation.world import RecordedWorld, SimulatedWorld, remembering, without_prices
 from tests.serving.app.helpers import ROUTER
 
 MODELS = ROUTER.models
@@ -117,7 +117,9 @@ def test_moving_targets_go_to_the_cheapest_tier_that_is_high_enough(
     assert (np.diff(result.tier) >= 0).all()
     record = record_of(result, made[1])
     assert len(record["moving"]["target"]) == 1
-    assert "windows at the floor" in table([record])
+    shown = table([record])
+    assert "windows at the floor" in shown
+    assert "it says: No audit rate holds this floor" in shown  # 100 requests a tier are too few
 
 
 def test_recorded_outcomes_are_replayed_at_their_costs(world: World) -> None:
@@ -128,6 +130,13 @@ def test_recorded_outcomes_are_replayed_at_their_costs(world: World) -> None:
     rows = np.random.default_rng(1).permutation(400)[:200]
     np.testing.assert_allclose(result.cost_usd, outcomes.costs_usd[rows, result.model], atol=2e-9)
     np.testing.assert_array_equal(result.expected, outcomes.scores[rows, result.model])
+
+
+def test_a_replayed_router_knows_no_prices_so_none_are_stale() -> None:
+    entry = {"name": "small", "mean_cost_usd": 1e-5, "mean_input_tokens": 10.0, "mean_output_tokens": 20.0}
+    router = replace(ROUTER, manifest={"models": [entry]})
+    assert without_prices(router).manifest["models"] == [{"name": "small", "mean_cost_usd": 1e-5}]
+    assert router.manifest["models"] == [entry]
 
 
 def test_a_study_that_was_cut_short_goes_on(

@@ -7,14 +7,14 @@ from typing import Any
 
 from starlette.requests import Request
 
-from proteus_router.errors import InvalidRequestError
+from proteus_router.errors import InvalidRequestError, UnknownModelError
 from proteus_router.serving.app.asgi import header_map
 from proteus_router.serving.app.endpoints import Answer
 from proteus_router.serving.app.gateway import Gateway
 
 __all__ = ["audits", "release_model", "reset_tier", "tiers"]
 
-_MOST_AUDITS = 1_000
+_MOST_AUDITS, _MOST_SOURCE_CHARS = 1_000, 64
 _LARGEST = 2**62
 _PARAMETERS = ("tier", "limit", "after", "without_score_of")
 
@@ -28,13 +28,18 @@ async def audits(gateway: Gateway, request: Request) -> Answer:
             raise InvalidRequestError(
                 f"audits have no parameter {name[:100]!r}.", hint=f"There are {', '.join(_PARAMETERS)}."
             )
+    tier, source = given.get("tier"), given.get("without_score_of")
+    if tier is not None and tier not in gateway.live.tiers:
+        raise UnknownModelError(f"no tier {tier[:100]!r}.", hint="GET /v1/tiers lists what there is.")
+    if source is not None and not (0 < len(source) <= _MOST_SOURCE_CHARS and source.isprintable()):
+        raise InvalidRequestError(f"without_score_of must be a name of 1 to {_MOST_SOURCE_CHARS} characters.")
     limit = _number(given.get("limit", "100"), "limit", 1, _MOST_AUDITS)
     found = await gateway.store.loop.audits(
         key_id=sees,
-        tier=given.get("tier"),
+        tier=tier,
         after=_number(given.get("after", "0"), "after", 0, _LARGEST),
         limit=limit,
-        without_score_of=given.get("without_score_of"),
+        without_score_of=source,
     )
     return Answer(
         {"object": "list", "data": [asdict(audit) for audit in found], "has_more": len(found) == limit}

@@ -8,70 +8,32 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import deque
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol
+from collections.abc import Callable, Mapping
+from typing import Any
 
-import numpy as np
-
-from proteus_router.control import Frontier, Gains, rate_with_minimum, reinvert
+from proteus_router.control import Gains, rate_with_minimum
 from proteus_router.errors import InfeasibleTargetError, StoreError, UnknownModelError
 from proteus_router.serving.clock import Clock
 from proteus_router.serving.control.evidence import TierSpec
 from proteus_router.serving.control.fold import FORMAT, Fold
+from proteus_router.serving.control.helm import RECENT, Helm
 from proteus_router.serving.control.inputs import InputWatch, reference_of
-from proteus_router.serving.control.pool import PoolView, cost_factors, subject_of
+from proteus_router.serving.control.pool import PoolView, subject_of
+from proteus_router.serving.control.ports import LoopStorePort
 from proteus_router.serving.control.steering import Steering
 from proteus_router.serving.control.views import TierView, view_of
 from proteus_router.serving.control.webhook import Webhook
-from proteus_router.serving.records import Audit, LoopEvent, LoopEventKind, TierRow
+from proteus_router.serving.records import TierRow
 from proteus_router.serving.settings import TierSettings
-from proteus_router.types import BoolArray, FloatArray, Predictions
+from proteus_router.types import Predictions
 
-__all__ = ["Control", "LoopStorePort"]
+__all__ = ["Control"]
 
 _log = logging.getLogger(__name__)
 _PAGE = 1_000  # events read at a time
 _BREATH = 50  # events folded between two turns of the event loop
 _SNAPSHOT_EVERY = 2_000  # events
-_RECENT, _LEAST_RECENT, _REINVERT_EVERY = 400, 100, 100  # queries
 _HOUR_S, _DAY_H = 3_600, 24
-
-
-class LoopStorePort(Protocol):
-    """What the closed loop needs of the store."""
-
-    async def events(self, after: int, limit: int = ...) -> list[LoopEvent]: ...
-    async def append(
-        self, kind: LoopEventKind, *, tier: str | None, model: str | None, data: Mapping[str, Any], at: float
-    ) -> None: ...
-    async def begin(
-        self,
-        tier: str,
-        epoch: int,
-        *,
-        accuracy_target: float,
-        rate_floor: float,
-        admins_only: bool,
-        data: Mapping[str, Any],
-        at: float,
-    ) -> bool: ...
-    async def set_graders(self, tier: str, *, admins_only: bool) -> None: ...
-    async def tiers(self, window_starts: Callable[[str, int], int]) -> dict[str, TierRow]: ...
-    async def change_state(self, tier: str, epoch: int, before: str, after: str, *, at: float) -> bool: ...
-    async def snapshot(self, form: int) -> tuple[int, str] | None: ...
-    async def save_snapshot(self, form: int, sequence: int, state: str) -> None: ...
-    async def requests_between(self, since: float, until: float) -> dict[str, int]: ...
-    async def recent_candidates(self, limit: int) -> list[list[dict[str, Any]]]: ...
-    async def audits(
-        self,
-        *,
-        key_id: str | None,
-        tier: str | None = None,
-        after: int = 0,
-        limit: int = 100,
-        without_score_of: str | None = None,
-    ) -> list[Audit]: ...
 
 
 class Control:
@@ -103,9 +65,7 @@ class Control:
         self._steering: dict[str, Steering] = {}
         self._shares: dict[str, float] = {}
         self._shares_hour = -1
-        self._recent: deque[tuple[FloatArray, FloatArray, Any]] = deque(maxlen=_RECENT)
-        self._requests = 0
-        self._inverted: tuple[Frontier, int, tuple[float, ...], frozenset[str], PoolView] | None = None
+        self._helm = Helm()
         self._inputs = InputWatch(None)
         self._inputs_of: str | None = None
         self._saved = 0
@@ -142,9 +102,8 @@ class Control:
         """One routed query, as the artifact predicted it; (1, n_models) each."""
         if self._seen_live is None:  # nobody watches
             return
-        self._requests += 1
         self._inputs.saw(text)
-        self._recent.append((predictions.scores[0], predictions.costs_usd[0], predictions.embedding))
+        self._helm.saw(predictions)
 
     # What operators ask for --------------------------------------------------------------------------------------
 
@@ -219,7 +178,7 @@ class Control:
             await self._set_shares(live)
             await self._judge(live)
             self._quarantine(live)
-            await self._steer(live)
+            self._steering = await self._helm.steer(live, self.fold, self.quarantined)
             if self.fold.sequence - self._saved >= _SNAPSHOT_EVERY:
                 await self._save()
 
@@ -256,8 +215,8 @@ class Control:
                 data = {"epoch": known.epoch, "reason": reason}
                 await self._store.append("stale", tier=name, model=None, data=data, at=self._clock.wall())
             await self._store.set_graders(name, admins_only=settings.audits.graders == "admins")
-        if not self._recent:
-            self._recall(live, await self._store.recent_candidates(_RECENT))
+        if self._helm.is_new:
+            self._helm.recall(live, await self._store.recent_candidates(RECENT))
 
     async def _begin(self, live: PoolView, name: str, settings: TierSettings, epoch: int) -> None:
         spec, subject = _spec(live, settings), subject_of(live)
@@ -270,17 +229,6 @@ class Control:
             data={"spec": spec.to_state(), "subject": subject.to_state()},
             at=self._clock.wall(),
         )
-
-    def _recall(self, live: PoolView, decisions: Sequence[list[dict[str, Any]]]) -> None:
-        """What earlier decisions knew of the models: a frontier to start with after a restart."""
-        for candidates in decisions:
-            scores, costs = np.zeros(len(live.router.models)), np.ones(len(live.router.models))
-            for candidate in candidates:
-                entry = live.entries.get(candidate["model"])
-                if entry is not None:
-                    scores[entry.index] = candidate["predicted_score"]
-                    costs[entry.index] = candidate["predicted_cost_usd"]
-            self._recent.append((scores, costs, None))
 
     async def _set_shares(self, live: PoolView) -> None:
         """Once an hour: raise the share of rare tiers, by what they had in the last 24 whole hours."""
@@ -349,52 +297,6 @@ class Control:
         for name in wanted - self.quarantined:
             _log.error("%s is in quarantine: %s", name, self.fold.collapsed[name]["reason"])
         self.quarantined = wanted
-
-    async def _steer(self, live: PoolView) -> None:
-        tracked = {name for name, tier in live.tiers.items() if tier.tracking.enabled}
-        if not tracked or len(self._recent) < _LEAST_RECENT:
-            self._steering = {}
-            return
-        offsets = self._offsets(live)
-        available = self._available(live)
-        frontier = await self._frontier(live, offsets, available)
-        factors = cost_factors(live)
-        steering = {}
-        for name in tracked:
-            loop = self.fold.loop.tiers.get(name)
-            if loop is not None and loop.control is not None:
-                mix = frontier.mix(loop.control.internal_target)
-                steering[name] = Steering(mix, offsets, factors, available)
-        self._steering = steering
-
-    async def _frontier(self, live: PoolView, offsets: FloatArray, available: BoolArray) -> Frontier:
-        """Inverted anew every 100 requests, and when corrections, quarantine or the configuration have changed."""
-        key = tuple(offsets.tolist())
-        known = self._inverted
-        if (
-            known is not None
-            and known[2:] == (key, self.quarantined, live)
-            and (self._requests - known[1] < _REINVERT_EVERY)
-        ):
-            return known[0]
-        scores, costs, embeddings = zip(*self._recent, strict=True)
-        embedding = None
-        if embeddings[-1] is not None:
-            embedding = np.concatenate([row for row in embeddings if row is not None])
-            scores, costs = scores[-len(embedding) :], costs[-len(embedding) :]
-        recent = Predictions(np.array(scores), np.array(costs) * cost_factors(live), embedding)
-        # In a thread: it takes some milliseconds of numpy.
-        frontier = await asyncio.to_thread(reinvert, live.router.policy, recent, offsets, available=available)
-        self._inverted = frontier, self._requests, key, self.quarantined, live
-        return frontier
-
-    def _offsets(self, live: PoolView) -> FloatArray:
-        """(n_models,) by the name that is called first of those that run a model."""
-        offset_of = self.fold.loop.recalibration.offset_of
-        return np.array([offset_of(entries[0].name) if entries else 0.0 for entries in live.by_index])
-
-    def _available(self, live: PoolView) -> BoolArray:
-        return np.array([any(e.name not in self.quarantined for e in entries) for entries in live.by_index])
 
     async def _save(self) -> None:
         if self.fold.sequence > self._saved:
