@@ -40,7 +40,7 @@ def test_under_a_mixture_of_faults_every_promise_holds(n: int, site: Site, provi
             "retries": {"attempts": 2, "first_wait_s": 0.01},
             "breaker": {"cooldown_s": 0.2, "longest_cooldown_s": 0.4},
         },
-        "tiers": {"economy": {"accuracy_target": 0.45}, "standard": {"accuracy_target": 0.50}},
+        "tiers": {"economy": {"accuracy_target": 0.45}, "standard": {"accuracy_target": 0.70}},
     }
     draw, paths = random.Random(5), list(SHAPES)
     acknowledged: list[tuple[str, float]] = []
@@ -80,7 +80,8 @@ def test_under_a_mixture_of_faults_every_promise_holds(n: int, site: Site, provi
 
     assert max(late) < SLACK_S
     good = [ends_well(answer) for answer in answers]
-    assert 0 < sum(good) < n  # else the mixture was too kind, or too cruel, to show anything
+    assert any(good)  # else the mixture was too cruel to show anything, or too kind:
+    assert sum(decision["attempts"] > 1 or decision["status"] != "ok" for decision in decisions) > n / 10
     for answer, well, decision in zip(answers, good, decisions, strict=True):
         assert decision["status"] == ("ok" if well else "failed" if answer.status != 503 else "rejected")
         if answer.status == 200:
