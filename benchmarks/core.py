@@ -251,8 +251,6 @@ def _router(
 
 def _baseline(name: str, train: Any, test: Any) -> _Served:
     from proteus_router.baselines.learned import cross_fitted, knn, ridge
-    from proteus_router.baselines.plugin import fit_plugin
-    from proteus_router.calibration.certify import calibrate
     from proteus_router.data.grouping import near_text_groups
     from proteus_router.encoders.lexical import LexicalEncoder
 
@@ -266,6 +264,14 @@ def _baseline(name: str, train: Any, test: Any) -> _Served:
         near_text_groups(train.queries),
         held_out,
     )
+    return plugin_server(fitted, predicted, train)
+
+
+def plugin_server(fitted: Any, predicted: Any, train: Any) -> _Served:
+    """The plug-in inverted on out-of-fold predictions `fitted` of the training rows, serving rows with `predicted`."""
+    from proteus_router.baselines.plugin import fit_plugin
+    from proteus_router.calibration.certify import calibrate
+
     plugin = fit_plugin(fitted, train.scores, train.costs_usd)
     target_map = calibrate(
         accuracy=plugin.estimates.accuracy,

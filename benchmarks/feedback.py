@@ -139,9 +139,8 @@ async def _send(app: Starlette, items: list[dict[str, Any]], tally: Tally) -> No
 
 def _app(store: Store) -> Starlette:
     from proteus_router.cli.gateway_demo import demo_router
-    from proteus_router.routing.router import Router
 
-    router = Router.load(demo_router(make_world(0)))
+    router = demo_router(make_world(0))
     pool = [
         {
             "model_name": name,

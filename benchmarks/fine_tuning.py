@@ -23,6 +23,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+import core
 from proteus_router.data.grouping import near_text_groups
 from proteus_router.data.outcomes import OutcomeTable
 from proteus_router.data.sources import read_outcomes
@@ -30,7 +31,7 @@ from proteus_router.data.splits import fold_ids, split_rows
 from proteus_router.types import FloatArray, IntArray, Predictions
 
 DATA_SETS = ("mmlupro13", "routerbench11", "cascades9")  # the longest first
-TEST_SHARE, N_FOLDS, LEVELS = 0.3, 5, 12
+N_FOLDS = 5
 SETTINGS = ((3e-5, 3), (1e-4, 4), (2e-4, 6))  # highest rate of the encoder, passes over the rows
 
 
@@ -60,7 +61,7 @@ def split_of(data: str, seed: int) -> Split:
 
     table = read_outcomes(Path(os.environ.get("PROTEUS_DATA", "../shared/data")) / data)
     groups = near_text_groups(table.queries)
-    split = split_rows(groups, test_share=TEST_SHARE, seed=seed)
+    split = split_rows(groups, test_share=core.TEST_SHARE, seed=seed)
     train = canonical_models(table.take(split.train))
     own = near_text_groups(train.queries)
     test = table.take(split.test).with_models(train.models)
@@ -200,7 +201,9 @@ def measure(cell: tuple[str, int], tuned: dict[int, tuple[FloatArray, FloatArray
         ),
     }
     outcome = {
-        name: _cost_ratio(split, Predictions(mine, ours.costs_usd), Predictions(theirs, ours_test.costs_usd))
+        name: _cost_ratio(
+            split, seed, Predictions(mine, ours.costs_usd), Predictions(theirs, ours_test.costs_usd)
+        )
         for name, (mine, theirs) in pairs.items()
     }
     return outcome | {"setting chosen": float(best), "weight of tuned": float(stacks[best].contrast[0])}
@@ -212,36 +215,16 @@ def _mean(values: list[float]) -> str:
     return f"{array.mean():.3f} ± {error:.3f} (n = {array.size})"
 
 
-def _cost_ratio(split: Split, fitted: Predictions, predicted: Predictions) -> float:
+def _cost_ratio(split: Split, seed: int, fitted: Predictions, predicted: Predictions) -> float:
     """REQ as `core.py` measures it: levels, out-of-fold inversion without a margin, held-out outcome."""
-    from proteus_router.baselines.plugin import fit_plugin
-    from proteus_router.calibration.certify import calibrate
-    from proteus_router.evaluation.yardsticks import accuracy_levels, cost_ratio, outcome_of
+    server = core.plugin_server(_limited(fitted), _limited(predicted), split.train)
+    return float(core.measure(server, split.test, seed)["req"])
+
+
+def _limited(predictions: Predictions) -> Predictions:
     from proteus_router.routing.predictor import limit_scores
 
-    train, test = split.train, split.test
-    limited = Predictions(limit_scores(fitted.scores), fitted.costs_usd)
-    plugin = fit_plugin(limited, train.scores, train.costs_usd)
-    target_map = calibrate(
-        accuracy=plugin.estimates.accuracy,
-        cost_usd=plugin.estimates.cost_usd,
-        choices=plugin.policy.choose_all(limited),
-        scores=train.scores,
-        costs_usd=train.costs_usd,
-        confidence=0.95,
-        scheme="crossfit",
-        data_fingerprint="",
-        policy_fingerprint="",
-        seed=0,
-    )
-    choices = plugin.policy.choose_all(Predictions(limit_scores(predicted.scores), predicted.costs_usd))
-    levels = accuracy_levels(test.scores, LEVELS)
-    mixes: Any = [target_map.expected(float(level), clamp=True) for level in levels]
-    outcomes = [
-        outcome_of(choices[mix.upper], choices[mix.lower], mix.weight_upper, test.scores, test.costs_usd)
-        for mix in mixes
-    ]
-    return cost_ratio(levels, outcomes, test.scores, test.costs_usd).mean
+    return Predictions(limit_scores(predictions.scores), predictions.costs_usd)
 
 
 def main() -> None:

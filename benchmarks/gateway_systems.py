@@ -180,7 +180,7 @@ def _pool(folder: Path, port: int) -> list[dict[str, Any]]:
 
 
 def _gateway(start: _Starter, folder: Path, pool: list[dict[str, Any]]) -> System:
-    from proteus_router.cli.gateway_demo import demo_router
+    from proteus_router.cli.gateway_demo import demo_router, demo_router_folder
     from proteus_router.data.synthetic import make_world
 
     port, database, config = _free_port(), folder / "gateway.db", folder / "gateway.yaml"
@@ -199,7 +199,9 @@ def _gateway(start: _Starter, folder: Path, pool: list[dict[str, Any]]) -> Syste
         capture_output=True,
         text=True,
     )
-    router = str(demo_router(make_world(0)))
+    world = make_world(0)
+    demo_router(world)  # trained where it is not there yet
+    router = str(demo_router_folder(world))
     process = start.proteus("gateway", "serve", router, "--config", str(config.resolve()))
     address = f"http://127.0.0.1:{port}"
     start.wait_for(f"{address}/readyz", process)

@@ -46,19 +46,23 @@ def demo_gateway(port: int) -> Iterator[tuple[Configuration, Router]]:
     from proteus_router.serving.settings import make_configuration
 
     world = make_world(_WORLD)
-    router = Router.load(demo_router(world))
+    router = demo_router(world)
     with serve_provider(Provider(Truth(world, [_QUESTIONS]))) as address:
         click.echo(f"{len(world.models)} simulated models at {address}/v1", err=True)
         values = _values(world, f"{address}/v1", port)
         yield make_configuration(values, source="demo"), router
 
 
-def demo_router(world: World) -> Path:
-    """Folder of the demo's router in the user's cache; trained where it is not there yet, or unreadable."""
-    folder = cache_root() / "demo" / _identity(world)[:16] / "router"
+def demo_router_folder(world: World) -> Path:
+    """Where the demo's router lies in the user's cache, once `demo_router` was called."""
+    return cache_root() / "demo" / _identity(world)[:16] / "router"
+
+
+def demo_router(world: World) -> Router:
+    """The demo's router from the user's cache; trained where it is not there yet, or unreadable."""
+    folder = demo_router_folder(world)
     try:
-        Router.load(folder)
-        return folder
+        return Router.load(folder)
     except ArtifactError:
         pass
     click.echo("first use: training a small router on the simulated world ...", err=True)
@@ -74,7 +78,7 @@ def demo_router(world: World) -> Path:
             force=True,
             progress=progress,
         )
-    return folder
+    return Router.load(folder)
 
 
 def _identity(world: World) -> str:

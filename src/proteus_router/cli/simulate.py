@@ -135,7 +135,7 @@ class _Make:
         from proteus_router.simulation.world import RecordedWorld, SimulatedWorld, without_prices
 
         world = make_world(_WORLD)
-        router = Router.load(demo_router(world) if self.router_folder is None else self.router_folder)
+        router = demo_router(world) if self.router_folder is None else Router.load(self.router_folder)
         if self.data is not None:
             table = drop_trained_rows(router, read_outcomes(self.data, for_training=False))[0]
             return without_prices(router), RecordedWorld(table, router.models)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -57,7 +58,7 @@ class Bank:
         return np.isin(tasks, hardest)
 
 
-class Universe:
+class Universe(ABC):
     """A bank that models' skills can be changed in, and the models' prices.
 
     Attributes
@@ -69,9 +70,9 @@ class Universe:
     bank: Bank
     usd_per_token: FloatArray
 
+    @abstractmethod
     def shifted(self, model: int, points: float) -> Bank:
         """The bank after one model's mean score has moved by `points`."""
-        raise NotImplementedError
 
 
 class SimulatedWorld(Universe):

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import pytest
@@ -17,6 +18,7 @@ import sqlalchemy as sa
 
 from tests.serving.gateways import Got, Site, call, chat, wait_for
 from tests.serving.proxy import Proxy, through_proxy
+from tests.serving.store.helpers import locked
 
 Acknowledged = dict[str, float]
 
@@ -74,19 +76,8 @@ def database(request: pytest.FixtureRequest, site: Site) -> Iterator[Database]:
             yield Database(url, direct, away)
         return
 
-    @contextmanager
-    def locked() -> Iterator[None]:
-        """Another program holds SQLite's lock."""
-        other = sqlite3.connect(site.database, isolation_level=None)
-        other.execute("BEGIN EXCLUSIVE")
-        try:
-            yield
-        finally:
-            other.execute("ROLLBACK")
-            other.close()
-
     url = f"sqlite:///{site.database}"
-    yield Database(url, url, locked)
+    yield Database(url, url, partial(locked, site.database))
 
 
 def _score(address: str, answer: Got, score: float, acknowledged: Acknowledged) -> int:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import sqlite3
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
@@ -14,7 +16,7 @@ import sqlalchemy as sa
 from proteus_router.serving.records import DecisionRecord
 from proteus_router.serving.store import Store, open_store
 
-__all__ = ["FakeClock", "MakeDecision", "count", "opened", "rows", "until"]
+__all__ = ["FakeClock", "MakeDecision", "count", "locked", "opened", "rows", "until"]
 
 MakeDecision = Callable[..., DecisionRecord]
 
@@ -64,3 +66,15 @@ def rows(url: str, statement: str) -> list[Any]:
 
 def count(url: str) -> int:
     return int(rows(url, "SELECT count(*) FROM decisions")[0][0])
+
+
+@contextlib.contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Another program holds SQLite's write lock."""
+    other = sqlite3.connect(path, isolation_level=None)
+    other.execute("BEGIN EXCLUSIVE")
+    try:
+        yield
+    finally:
+        other.execute("ROLLBACK")
+        other.close()

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
-import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -18,7 +15,7 @@ from proteus_router.errors import ConfigError, StoreUnavailableError
 from proteus_router.serving.records import Feedback
 from proteus_router.serving.store import open_store
 from tests.serving.proxy import through_proxy
-from tests.serving.store.helpers import MakeDecision, count, opened, rows, until
+from tests.serving.store.helpers import MakeDecision, count, locked, opened, rows, until
 
 
 def feedback_on(decision_id: str, score: float = 1.0) -> Feedback:
@@ -173,18 +170,6 @@ def test_what_is_not_a_usable_url_is_refused_without_repeating_it(url: str) -> N
     with pytest.raises(ConfigError, match="postgresql://user") as caught:
         open_store(url)
     assert "PLANTED" not in str(caught.value)
-
-
-@contextlib.contextmanager
-def locked(path: Path) -> Iterator[None]:
-    """Another program holds SQLite's write lock."""
-    other = sqlite3.connect(path, isolation_level=None)
-    other.execute("BEGIN EXCLUSIVE")
-    try:
-        yield
-    finally:
-        other.execute("ROLLBACK")
-        other.close()
 
 
 def test_a_sqlite_file_that_is_locked_for_long_loses_nothing(
