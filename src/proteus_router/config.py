@@ -34,18 +34,21 @@ class HeadsConfig(_Section):
     n_folds: int = Field(
         default=10, ge=2, le=50, description="Folds of the out-of-fold predictions; whole text groups."
     )
-    estimators: tuple[Literal["kernel", "network"], ...] = Field(
-        default=("kernel", "network"),
+    estimators: tuple[Literal["kernel", "forest"], ...] = Field(
+        default=("kernel", "forest"),
         min_length=1,
         description="Estimators of the score; kernel alone is closed form.",
     )
     min_df: int = Field(default=2, ge=1, description="Texts a word must occur in to be known.")
     lexical_dim: int = Field(default=128, ge=1, le=1024, description="Directions of the dense lexical view.")
     kernel_alpha: float = Field(default=12.0, gt=0, description="Ridge penalty of the word kernel.")
-    network_hidden: int = Field(default=64, ge=1, le=4096, description="Hidden units of one network.")
-    network_epochs: int = Field(default=30, ge=1, le=10_000, description="Passes over the rows.")
-    network_members: int = Field(
-        default=2, ge=1, le=64, description="Networks averaged, in every fold and in the refit."
+    forest_trees: int = Field(default=100, ge=1, le=10_000, description="Trees of the forest.")
+    forest_depth: int = Field(
+        default=10, ge=1, le=30, description="Splits from a tree's root to a leaf, at most."
+    )
+    forest_leaf_rows: int = Field(default=5, ge=1, description="Rows a leaf must hold.")
+    forest_tried: int = Field(
+        default=42, ge=1, description="Numbers of a text tried at a split; about a third of the lexical view."
     )
     cost_alpha: float = Field(default=10.0, gt=0, description="Ridge penalty of the log-cost head.")
 

@@ -24,7 +24,7 @@ from proteus_router.training.pipeline import canonical_models
 from proteus_router.types import FloatArray, IntArray
 
 CONFIG = TrainConfig(
-    heads=HeadsConfig(n_folds=3, network_epochs=2, network_members=1, network_hidden=8, lexical_dim=16),
+    heads=HeadsConfig(n_folds=3, forest_trees=8, forest_depth=4, lexical_dim=16),
     policy=PolicyConfig(steps=12, n_folds=3, n_settings=40, n_targets=5, bootstrap=50, refresh_every=6),
     paper=PaperConfig(steps=6, n_targets=4, hidden=16),
 )

@@ -103,7 +103,7 @@ def router_folder(world: World, tmp_path_factory: pytest.TempPathFactory) -> Pat
 
     folder = tmp_path_factory.mktemp("router") / "router"
     config = TrainConfig(
-        heads=HeadsConfig(n_folds=3, network_epochs=3, network_members=1),
+        heads=HeadsConfig(n_folds=3, forest_trees=20),
         policy=PolicyConfig(steps=0, n_settings=60, query_dependent=False, bootstrap=50, n_folds=2),
     )
     train_to_folder(

@@ -38,7 +38,7 @@ from proteus_router.training.train_log import TrainLog
 from proteus_router.types import FloatArray, Predictions
 
 CONFIG = TrainConfig(
-    heads=HeadsConfig(n_folds=3, network_epochs=2, network_members=1, network_hidden=8, lexical_dim=16),
+    heads=HeadsConfig(n_folds=3, forest_trees=8, forest_depth=4, lexical_dim=16),
     policy=PolicyConfig(steps=12, n_folds=3, n_settings=40, n_targets=5, bootstrap=50, refresh_every=6),
 )
 

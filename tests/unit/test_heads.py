@@ -15,7 +15,7 @@ from proteus_router.training.heads import FittedHeads, fit_heads
 from proteus_router.training.heads.kernel import solve_kernel
 from proteus_router.training.stages import MemoryStages
 
-QUICK = HeadsConfig(n_folds=3, network_epochs=3)
+QUICK = HeadsConfig(n_folds=3, forest_trees=20)
 GROUPS = np.arange(240) // 2
 
 
@@ -128,7 +128,7 @@ def test_the_folded_maps_are_the_plain_formula(fitted: FittedHeads, table: Outco
     for text, scores, costs in zip(texts, predictions.scores, predictions.costs_usd, strict=True):
         row = predictor.lexical.row(text)
         dense = predictor.lexical.dense(row)
-        hidden = np.maximum(dense @ predictor.w_in + predictor.b_in, 0.0)
-        raw = row.values @ predictor.word_scores[row.indices] + hidden @ predictor.w_out + predictor.bias
+        trees = predictor.forest.predict(dense[None])[0]
+        raw = row.values @ predictor.word_scores[row.indices] + trees + predictor.bias
         assert scores == pytest.approx(limit_scores(raw[None])[0], abs=1e-12)
         assert costs == pytest.approx(np.exp(dense @ predictor.cost_weights + predictor.cost_bias), rel=1e-12)

@@ -47,7 +47,7 @@ def test_the_heads_pass_it_on_for_every_text() -> None:
         table,
         np.arange(120),
         encoder=None,
-        config=HeadsConfig(n_folds=3, network_epochs=1, network_members=1),
+        config=HeadsConfig(n_folds=3, forest_trees=5),
         seed=0,
         stages=MemoryStages(),
         progress=lambda *_: None,

@@ -17,8 +17,8 @@ from proteus_router.encoders.loading import load_encoder
 from proteus_router.routing.predictor import limit_scores
 from proteus_router.training.heads import fit_heads
 from proteus_router.training.heads.cost import fit_cost
+from proteus_router.training.heads.fit import fit_forest
 from proteus_router.training.heads.kernel import solve_kernel
-from proteus_router.training.heads.network import NetworkParams, predict_network, train_network
 from proteus_router.training.heads.stack import combine, fit_stack
 from proteus_router.training.stages import StageStore
 from proteus_router.types import Arrays, FloatArray, Predictions
@@ -58,19 +58,16 @@ class InPlaceOfWords:
         scale = np.where(scale > 1e-9, scale, 1.0)
         rows = (raw - mean) / scale
         kernel = solve_kernel(raw @ raw.T, train.scores - 0.5, context.groups, config.kernel_alpha)
-        params = NetworkParams(
-            hidden=config.network_hidden, epochs=config.network_epochs, members=config.network_members
+        forest_oof, forest = fit_forest(
+            raw.astype(np.float32),
+            train.scores,
+            context.groups,
+            config,
+            context.seed,
+            stages=_Apart(context.stages, f"{self.encoder}-alone"),
+            progress=lambda *_: None,
         )
-        inputs = rows.astype(np.float32)
-        network_oof = np.empty_like(train.scores)
-        for fold in range(int(context.folds.max()) + 1):
-            held = context.folds == fold
-            fitted = train_network(
-                inputs[~held], train.scores[~held], params, context.seed + 1000 * (fold + 1)
-            )
-            network_oof[held] = predict_network(fitted, inputs[held])
-        network = train_network(inputs, train.scores, params, context.seed)
-        bases = [kernel.oof + 0.5, network_oof]
+        bases = [kernel.oof + 0.5, forest_oof]
         weights = fit_stack(bases, train.scores)
         cost = fit_cost(rows, train.costs_usd, context.groups, config.cost_alpha)
         word_weights = raw.T @ kernel.weights
@@ -79,7 +76,7 @@ class InPlaceOfWords:
             found = encoder.encode(texts).astype(np.float64)
             other = (found - mean) / scale
             linear = found @ word_weights + kernel.intercept + 0.5
-            scores = combine(weights, [linear, predict_network(network, other.astype(np.float32))])
+            scores = combine(weights, [linear, forest.predict(found)])
             return Predictions(limit_scores(scores), np.exp(other @ cost.weights + cost.intercept))
 
         return CrossFitted(Predictions(limit_scores(combine(weights, bases)), cost.oof), predict)

@@ -91,7 +91,7 @@ class OwnHeads:
 class OneHead:
     """A single estimator of the score under the stack's shrinkage; its fit is shared with the full heads."""
 
-    estimator: Literal["kernel", "network"]
+    estimator: Literal["kernel", "forest"]
 
     def __call__(self, context: Context) -> CrossFitted:
         config = context.config.heads.model_copy(update={"estimators": (self.estimator,)})

@@ -31,10 +31,10 @@ DEMO_TIERS = {"economy": 0.70, "standard": 0.80, "premium": 0.85}
 _DEFAULT_TIER = "standard"
 _WORLD, _SAMPLE = 0, (2_000, 1)  # rows to train on, and which sample they are
 _QUESTIONS = (5_000, 2)  # what the provider can grade: another sample
-# Enough to certify the tiers, in seconds: fewer folds and networks, and the inverted frontier without the
+# Enough to certify the tiers, in seconds: fewer folds, and the inverted frontier without the
 # comparison of policies.
 _TRAINING = TrainConfig(
-    heads=HeadsConfig(n_folds=5, network_epochs=15, network_members=1),
+    heads=HeadsConfig(n_folds=5),
     policy=PolicyConfig(steps=0, n_settings=150, query_dependent=False, bootstrap=50),
 )
 

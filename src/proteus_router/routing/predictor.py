@@ -1,8 +1,7 @@
 """Predicted score and cost from text, as a router runs it: one pass over the words, two small products.
 
-Every estimator of the score that is linear in the TF-IDF row is folded at training time into one map from words
-to models, stack weights included, and the ensemble of networks into one wide hidden layer. So a query costs one
-gather over its words and one hidden layer, whatever the number of estimators.
+The word kernel is folded at training time into one map from words to models, stack weights included, and lies beside
+the projection of the words. So a query costs one gather over its words and one walk through a forest of shallow trees.
 
 A row's numbers do not depend on the batch it came in: each product is taken row by row in one order, in float64.
 """
@@ -19,12 +18,14 @@ import numpy as np
 from proteus_router.encoders.base import Encoder
 from proteus_router.encoders.lexical import LexicalEncoder
 from proteus_router.errors import ArtifactIntegrityError, EncoderError
+from proteus_router.routing.forest import Forest
 from proteus_router.types import Arrays, FloatArray, Meta, Predictions
 
 __all__ = ["HeadsPredictor", "limit_scores"]
 
 _LEXICAL = "lexical."
-_OWN = ("word_scores", "w_in", "b_in", "w_out", "bias", "cost_weights", "cost_bias")
+_FOREST = "forest."
+_OWN = ("word_scores", "bias", "cost_weights", "cost_bias")
 
 
 def limit_scores(raw: FloatArray) -> FloatArray:
@@ -49,8 +50,8 @@ class HeadsPredictor:
         The fitted word encoder.
     word_scores
         (v, k) map of the TF-IDF row.
-    w_in, b_in, w_out
-        (d, h), (h,), (h, k): hidden layer over the dense view of d numbers, averaged networks side by side.
+    forest
+        Trees over the dense view of d numbers, stack weights included.
     bias
         (k,).
     cost_weights, cost_bias
@@ -61,9 +62,7 @@ class HeadsPredictor:
 
     lexical: LexicalEncoder
     word_scores: FloatArray
-    w_in: FloatArray
-    b_in: FloatArray
-    w_out: FloatArray
+    forest: Forest
     bias: FloatArray
     cost_weights: FloatArray
     cost_bias: FloatArray
@@ -74,46 +73,36 @@ class HeadsPredictor:
         return len(self.bias)
 
     @cached_property
-    def _maps(self) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray]:
-        """Word, surface and encoder maps into k linear scores, h hidden units and k log costs; their bias.
-
-        What is linear in the words is folded once more: projecting a text and then multiplying is the same as
-        multiplying by the product, and spares a request the larger of its two products.
-        """
-        n_projected, n_lexical = self.lexical.projection.shape[1], self.lexical.dim
-        dense = np.hstack((self.w_in, self.cost_weights)).astype(np.float64)  # (d, h + k)
-        projected = self.lexical.projection.astype(np.float64) @ dense[:n_projected]
-        return (
-            np.ascontiguousarray(np.hstack((self.word_scores, projected)), dtype=np.float64),
-            np.ascontiguousarray(dense[n_projected:n_lexical]),
-            np.ascontiguousarray(dense[n_lexical:]),
-            np.concatenate((np.zeros(self.n_models), self.b_in, self.cost_bias)),
-        )
+    def _word_map(self) -> FloatArray:
+        """(v, k + p): word scores beside the words' projection, so that one gather serves both."""
+        both = (self.word_scores, self.lexical.projection)
+        return np.ascontiguousarray(np.hstack(both), dtype=np.float64)
 
     def predict(self, texts: Sequence[str]) -> Predictions:
         """Predictions for every text; (0, k) arrays for none."""
         k, n = self.n_models, len(texts)
         if n == 0:
             return Predictions(np.zeros((0, k)), np.zeros((0, k)))
-        word_map, surface_map, encoder_map, bias = self._maps
-        mapped = np.empty((n, len(bias)))  # scores, hidden units, log costs
-        surface, known = np.empty((n, len(surface_map))), np.empty(n)
+        word_map, n_lexical = self._word_map, self.lexical.dim
+        from_words, known = np.empty((n, word_map.shape[1])), np.empty(n)
+        dense = np.empty((n, len(self.cost_weights)))
         for i, text in enumerate(texts):
             row = self.lexical.row(text)
-            np.matmul(row.values, word_map[row.indices], out=mapped[i])
-            surface[i], known[i] = row.surface, row.known_share
-        mapped += bias
-        mapped[:, k:] += _by_row(surface, surface_map)
+            np.matmul(row.values, word_map[row.indices], out=from_words[i])
+            dense[i, n_lexical - len(row.surface) : n_lexical] = row.surface
+            known[i] = row.known_share
+        dense[:, : word_map.shape[1] - k] = from_words[:, k:]
         if self.encoder is not None:
-            mapped[:, k:] += _by_row(np.asarray(self.encoder.encode(texts), dtype=np.float64), encoder_map)
-        hidden = np.maximum(mapped[:, k:-k], 0.0)
-        raw = mapped[:, :k] + _by_row(hidden, self.w_out) + self.bias
-        return Predictions(limit_scores(raw), np.exp(mapped[:, -k:]), known_shares=known)
+            dense[:, n_lexical:] = self.encoder.encode(texts)
+        raw = from_words[:, :k] + self.forest.predict(dense) + self.bias
+        costs = np.exp(_by_row(dense, self.cost_weights) + self.cost_bias)
+        return Predictions(limit_scores(raw), costs, known_shares=known)
 
     def to_state(self) -> tuple[Arrays, Meta]:
         lexical_arrays, lexical_meta = self.lexical.to_state()
         arrays: Arrays = {name: getattr(self, name) for name in _OWN}
         arrays |= {_LEXICAL + name: array for name, array in lexical_arrays.items()}
+        arrays |= {_FOREST + name: array for name, array in self.forest.to_state().items()}
         encoder = (
             None
             if self.encoder is None
@@ -143,9 +132,16 @@ class HeadsPredictor:
         missing = [name for name in _OWN if name not in arrays]
         if missing:
             raise ArtifactIntegrityError(f"The heads lack the array {missing[0]!r}.")
-        lexical = {name.removeprefix(_LEXICAL): a for name, a in arrays.items() if name.startswith(_LEXICAL)}
-        own = {name: arrays[name] for name in _OWN}
-        return cls(lexical=LexicalEncoder.from_state(lexical, meta["lexical"]), encoder=encoder, **own)
+        return cls(
+            lexical=LexicalEncoder.from_state(_under(_LEXICAL, arrays), meta["lexical"]),
+            forest=Forest.from_state(_under(_FOREST, arrays)),
+            encoder=encoder,
+            **{name: arrays[name] for name in _OWN},
+        )
+
+
+def _under(prefix: str, arrays: Arrays) -> Arrays:
+    return {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}
 
 
 def _by_row(rows: FloatArray, matrix: FloatArray) -> FloatArray:

@@ -13,14 +13,14 @@ from proteus_router.data.outcomes import OutcomeTable
 from proteus_router.data.splits import fold_ids
 from proteus_router.encoders.base import Encoder
 from proteus_router.encoders.lexical import LexicalEncoder
+from proteus_router.routing.forest import Forest
 from proteus_router.routing.predictor import HeadsPredictor, limit_scores
 from proteus_router.training.heads.cost import fit_cost
+from proteus_router.training.heads.forest import ForestParams, grow_forest
 from proteus_router.training.heads.kernel import solve_kernel
-from proteus_router.training.heads.network import Network, NetworkParams, predict_network, train_network
 from proteus_router.training.heads.report import HeadsReport, build_report
 from proteus_router.training.heads.stack import combine, fit_stack, mixing_matrix
 from proteus_router.training.stages import StageStore, stage
-from proteus_router.training.threads import one_blas_thread
 from proteus_router.types import Arrays, FloatArray, IntArray, Predictions, ProgressFn
 
 __all__ = ["FittedHeads", "fit_heads"]
@@ -94,13 +94,11 @@ def fit_heads(
         intercept = kernel["intercept"]
         progress("kernel", 1, 1)
 
-    mean, scale = dense.mean(axis=0), dense.std(axis=0)
-    scale = np.where(scale > 1e-9, scale, 1.0)
-    inputs = ((dense - mean) / scale).astype(np.float32)
-    final: Network | None = None
-    if "network" in config.estimators:
-        oof, final = _network_stages(inputs, scores, groups, config, seed, stages, progress)
-        bases["network"] = oof
+    forest = Forest.none(k)
+    if "forest" in config.estimators:
+        bases["forest"], forest = fit_forest(
+            dense.astype(np.float32), scores, groups, config, seed, stages=stages, progress=progress
+        )
 
     names = list(bases)
     weights = fit_stack([bases[name] for name in names], scores)
@@ -113,22 +111,18 @@ def fit_heads(
     if "kernel" in mixers:
         word_scores = word_scores @ mixers["kernel"]
         bias += intercept @ mixers["kernel"]
-    w_in, b_in, w_out = np.zeros((dense.shape[1], 0)), np.zeros(0), np.zeros((0, k))
-    if final is not None:
-        w_in = final.w_in.astype(np.float64) / scale[:, None]
-        b_in = final.b_in - mean @ w_in
-        w_out = final.w_out.astype(np.float64) @ mixers["network"]
-        bias += final.b_out.astype(np.float64) @ mixers["network"]
+    if "forest" in mixers:
+        forest = forest.mixed(mixers["forest"])
 
+    mean, scale = dense.mean(axis=0), dense.std(axis=0)
+    scale = np.where(scale > 1e-9, scale, 1.0)
     progress("cost", 0, 1)
     cost = fit_cost((dense - mean) / scale, costs, groups, config.cost_alpha)
     cost_weights = cost.weights / scale[:, None]
     predictor = HeadsPredictor(
         lexical=lexical,
         word_scores=word_scores[:, back],
-        w_in=w_in,
-        b_in=b_in,
-        w_out=w_out[:, back],
+        forest=forest.mixed(np.eye(k)[:, back]),
         bias=bias[back],
         cost_weights=cost_weights[:, back],
         cost_bias=(cost.intercept - mean @ cost_weights)[back],
@@ -161,41 +155,37 @@ def _kernel_stage(words: csr_matrix, scores: FloatArray, groups: IntArray, confi
     return {"weights": solution.weights, "intercept": solution.intercept + 0.5, "oof": solution.oof + 0.5}
 
 
-def _network_stages(
+def fit_forest(
     inputs: NDArray[np.float32],
     scores: FloatArray,
     groups: IntArray,
     config: HeadsConfig,
     seed: int,
+    *,
     stages: StageStore,
     progress: ProgressFn,
-) -> tuple[FloatArray, Network]:
-    """Cross-fitted predictions, one stage a fold, and the network refitted on all rows in the same way."""
-    params = NetworkParams(
-        hidden=config.network_hidden, epochs=config.network_epochs, members=config.network_members
+) -> tuple[FloatArray, Forest]:
+    """Cross-fitted predictions (n, k), one stage a fold, and the forest grown on all rows in the same way."""
+    params = ForestParams(
+        config.forest_trees, config.forest_depth, config.forest_leaf_rows, config.forest_tried
     )
     folds = fold_ids(groups, config.n_folds, seed)
     oof = np.zeros_like(scores)
     total = config.n_folds + 1
     for fold in range(config.n_folds):
-        progress("network", fold, total)
+        progress("forest", fold, total)
         held, kept = folds == fold, folds != fold
 
         def compute(
             held: NDArray[np.bool_] = held, kept: NDArray[np.bool_] = kept, fold: int = fold
         ) -> Arrays:
-            with one_blas_thread():
-                network = train_network(inputs[kept], scores[kept], params, seed + 1000 * (fold + 1))
-            return {"oof": predict_network(network, inputs[held])}
+            grown = grow_forest(inputs[kept], scores[kept], params, seed + 1000 * (fold + 1))
+            return {"oof": grown.predict(inputs[held].astype(np.float64))}
 
-        oof[held] = stage(stages, f"heads-network-{fold}", compute)["oof"]
-    progress("network", config.n_folds, total)
-
-    def refit() -> Arrays:
-        with one_blas_thread():
-            network = train_network(inputs, scores, params, seed)
-        return {"w_in": network.w_in, "b_in": network.b_in, "w_out": network.w_out, "b_out": network.b_out}
-
-    final = Network(**stage(stages, "heads-network-all", refit))
-    progress("network", total, total)
+        oof[held] = stage(stages, f"heads-forest-{fold}", compute)["oof"]
+    progress("forest", config.n_folds, total)
+    final = Forest.from_state(
+        stage(stages, "heads-forest-all", lambda: grow_forest(inputs, scores, params, seed).to_state())
+    )
+    progress("forest", total, total)
     return oof, final
