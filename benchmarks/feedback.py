@@ -31,8 +31,11 @@ from proteus_router.serving.store import Store, open_store
 from proteus_router.serving.tenants import Keyring, Limits
 from proteus_router.serving.upstream import UpstreamClient
 from proteus_router.simulation.inprocess import ask
+from proteus_router.simulation.pool import model_list
 
 ITEMS = 1_000
+IN_FLIGHT = 4
+"""Lists that graders have under way at a time: one alone would wait for its own commit."""
 FLOOR = 0.8
 
 
@@ -42,6 +45,9 @@ class Tally:
 
     sent: int = 0
     first: dict[str, float] = field(default_factory=dict)
+    answered: list[str] = field(
+        default_factory=list
+    )  # whose first score is stored: now it can be contradicted
     statuses: dict[str, int] = field(default_factory=dict)
     seconds: list[float] = field(default_factory=list)
 
@@ -61,11 +67,19 @@ async def run(url: str, *, decisions: int, seconds: float, rate: float, seed: in
         pending = [f"dec_{n:032x}" for n in range(decisions)]
         rng.shuffle(pending)  # late, and out of order
         per_list = max(1, round(decisions / max(1.0, seconds * rate / ITEMS)))
+        under_way: set[asyncio.Task[None]] = set()
+        offered = 0
         while (now := time.monotonic() - started) < seconds:
-            if tally.sent > now * rate:
+            if offered > now * rate or len(under_way) == IN_FLIGHT:
                 await asyncio.sleep(0.001)
-                continue
-            await _send(app, _items(rng, pending, per_list, tally), tally)
+            else:
+                items = _items(rng, pending, per_list, tally)
+                offered += len(items)
+                under_way.add(asyncio.create_task(_send(app, items, tally)))
+            done = {task for task in under_way if task.done()}
+            under_way -= done
+            await asyncio.gather(*done)
+        await asyncio.gather(*under_way)
         elapsed = time.monotonic() - started
         left = [*pending]
         for start in range(0, len(left), ITEMS):  # what the time was too short for
@@ -101,9 +115,7 @@ async def run(url: str, *, decisions: int, seconds: float, rate: float, seed: in
 
 def _items(rng: random.Random, pending: list[str], fresh: int, tally: Tally) -> list[dict[str, Any]]:
     """One list: first scores, then repetitions and contradictions of earlier ones, and nonsense."""
-    known = (
-        rng.choices(list(tally.first), k=50) if tally.first else []
-    )  # of earlier lists: those were answered
+    known = rng.choices(tally.answered, k=50) if tally.answered else []
     items = [_first(rng, tally, pending.pop()) for _ in range(min(fresh, len(pending), ITEMS))]
     while known and len(items) < ITEMS:
         one = rng.choice(known)
@@ -133,32 +145,18 @@ async def _send(app: Starlette, items: list[dict[str, Any]], tally: Tally) -> No
     if answer.status != 200:
         raise RuntimeError(f"answered {answer.status}: {answer.body[:300]!r}")
     tally.sent += len(items)
-    for item in answer.json()["data"]:
+    for sent, item in zip(items, answer.json()["data"], strict=True):
         tally.statuses[item["status"]] = tally.statuses.get(item["status"], 0) + 1
+        if item["status"] == "stored":
+            tally.answered.append(sent["decision_id"])
 
 
 def _app(store: Store) -> Starlette:
     from proteus_router.cli.gateway_demo import demo_router
 
     router = demo_router(make_world(0))
-    pool = [
-        {
-            "model_name": name,
-            "litellm_params": {
-                "model": f"openai/{name}",
-                "api_base": "http://127.0.0.1:9/v1",
-                "api_key": "x",
-            },
-            "model_info": {
-                "input_cost_per_token": 1e-6,
-                "output_cost_per_token": 1e-6,
-                "proteus_api": ["chat"],
-            },
-        }
-        for name in router.models
-    ]
     values = {
-        "model_list": pool,
+        "model_list": model_list(router.models, np.full((len(router.models), 2), 1e-6)),
         "tiers": {"standard": {"accuracy_target": FLOOR, "audits": {"share": 1.0}}},
         "auth": {"anonymous": True},
     }

@@ -2,15 +2,43 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from proteus_router.serving.records import PoolModel, Usage
 from proteus_router.serving.upstream import BreakerState, Reply
 from proteus_router.simulation.world import Bank
+from proteus_router.types import FloatArray
 
-__all__ = ["BankPool"]
+__all__ = ["BankPool", "model_list"]
 
 _HEADERS = {"content-type": "application/json"}
+
+
+def model_list(models: Sequence[str], usd_per_token: FloatArray) -> list[dict[str, Any]]:
+    """The configuration's `model_list` of a pool that is never called over a socket.
+
+    Parameters
+    ----------
+    usd_per_token
+        (n_models, 2) input and output prices.
+    """
+    return [
+        {
+            "model_name": name,
+            "litellm_params": {
+                "model": f"openai/{name}",
+                "api_base": "http://127.0.0.1:9/v1",
+                "api_key": "x",
+            },
+            "model_info": {
+                "input_cost_per_token": float(price[0]),
+                "output_cost_per_token": float(price[1]),
+                "proteus_api": ["chat"],
+            },
+        }
+        for name, price in zip(models, usd_per_token, strict=True)
+    ]
 
 
 class BankPool:

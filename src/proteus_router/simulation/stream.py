@@ -24,7 +24,7 @@ from proteus_router.serving.settings import Configuration, make_configuration
 from proteus_router.serving.store import Store, open_store
 from proteus_router.serving.tenants import Keyring, Limits
 from proteus_router.simulation.inprocess import Answered, ask
-from proteus_router.simulation.pool import BankPool
+from proteus_router.simulation.pool import BankPool, model_list
 from proteus_router.simulation.scenario import BEST, Scenario
 from proteus_router.simulation.world import Bank, Universe
 from proteus_router.types import FloatArray, IntArray
@@ -165,7 +165,12 @@ class _Run:
         self.by_decision: dict[str, int] = {}
 
     async def stream(self) -> StreamResult:
-        store = open_store(f"sqlite:///{self.folder / 'gateway.db'}", flush_interval_s=0.01, clock=self.clock)
+        store = open_store(
+            f"sqlite:///{self.folder / 'gateway.db'}",
+            flush_interval_s=0.01,
+            flush_rows=BLOCK,  # one write a block: its records are waited for before they are graded
+            clock=self.clock,
+        )
         await store.start()
         try:
             await self._serve(store)
@@ -311,26 +316,10 @@ class _Run:
             }
             for name, floor in self.floors.items()
         }
-        pool = [
-            {
-                "model_name": name,
-                "litellm_params": {
-                    "model": f"openai/{name}",
-                    "api_base": "http://127.0.0.1:9/v1",
-                    "api_key": "x",
-                },
-                "model_info": {
-                    "input_cost_per_token": float(price[0]),
-                    "output_cost_per_token": float(price[1]),
-                    "proteus_api": ["chat"],
-                },
-            }
-            for name, price in zip(self.models, self.prices, strict=True)
-        ]
         values = {
             "tiers": tiers,
             "default_tier": self.names[0],
-            "model_list": pool,
+            "model_list": model_list(self.models, self.prices),
             "auth": {"anonymous": True},
             "routing": {"sessions": {"derive": False, "max_sessions": 0}},
             "control": {"refresh_s": 1e9},  # it looks when the stream says so

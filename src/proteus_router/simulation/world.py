@@ -144,18 +144,33 @@ class Remembered:
     """A predictor that has seen every query of a bank: the same numbers, looked up."""
 
     def __init__(self, queries: Sequence[str], predictions: Predictions) -> None:
-        self._row = {text: row for row, text in enumerate(queries)}
-        self._predictions = predictions
+        def row(array: Any, at: int) -> Any:
+            return None if array is None else array[at : at + 1]
+
+        known = predictions
+        self._known = {
+            text: Predictions(
+                row(known.scores, at),
+                row(known.costs_usd, at),
+                row(known.embedding, at),
+                row(known.known_shares, at),
+            )
+            for at, text in enumerate(queries)
+        }
 
     def predict(self, texts: Sequence[str]) -> Predictions:
-        rows = [self._row[text] for text in texts]
+        if len(texts) == 1:
+            return self._known[texts[0]]
+        found = [self._known[text] for text in texts]
 
-        def of(array: Any) -> Any:
-            return None if array is None else array[rows]
+        def stacked(arrays: list[Any]) -> Any:
+            return None if arrays[0] is None else np.concatenate(arrays)
 
-        known = self._predictions
         return Predictions(
-            known.scores[rows], known.costs_usd[rows], of(known.embedding), of(known.known_shares)
+            stacked([each.scores for each in found]),
+            stacked([each.costs_usd for each in found]),
+            stacked([each.embedding for each in found]),
+            stacked([each.known_shares for each in found]),
         )
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import logging
-import os
 import random
 import re
 import secrets
@@ -23,6 +22,7 @@ from proteus_router.serving.app.live import Live, make_live
 from proteus_router.serving.app.sessions import Sessions
 from proteus_router.serving.clock import Clock
 from proteus_router.serving.control import STATES, Control, LoopStorePort
+from proteus_router.serving.ids import RandomIds
 from proteus_router.serving.records import ApiKey, DecisionRecord, Feedback, PoolModel
 from proteus_router.serving.settings import Configuration
 from proteus_router.serving.store import FeedbackResult
@@ -128,7 +128,8 @@ class Gateway:
         self.metrics = Metrics(self._gauges())
         self.request_log = RequestLog()
         self.control = Control(store.loop, lambda: self.live, clock)  # started by whoever serves
-        self.decision_id: Callable[[], str] = _new_decision_id
+        self.decision_id: Callable[[], str] = RandomIds("dec_")
+        self._new_request_id = RandomIds("req_")
         self.audit_seed = secrets.token_hex(16)  # nobody else can tell which answers are drawn for grading
         self.started_at = clock.wall()
         sessions = configuration.settings.routing.sessions
@@ -195,7 +196,7 @@ class Gateway:
         given = headers.get(b"x-request-id", b"")
         if _REQUEST_ID.fullmatch(given):
             return given.decode("ascii")
-        return f"req_{os.urandom(16).hex()}"
+        return self._new_request_id()
 
     async def reload(self) -> Live:
         """Take a new router and configuration; a bad one is refused and the old goes on.
@@ -337,10 +338,6 @@ def is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False
-
-
-def _new_decision_id() -> str:
-    return f"dec_{os.urandom(16).hex()}"
 
 
 def _token(headers: Mapping[bytes, bytes]) -> str | None:
