@@ -25,6 +25,7 @@ _COMMANDS = {
     "evaluate": ("proteus_router.cli.evaluate", "evaluate_router"),
     "benchmark": ("proteus_router.cli.benchmark", "benchmark"),
     "arena": ("proteus_router.cli.arena", "arena"),
+    "pool": ("proteus_router.cli.pool", "pool_group"),
     "data": ("proteus_router.cli.data", "data_group"),
     "encoder": ("proteus_router.cli.encoder", "encoder_group"),
     "demo": ("proteus_router.cli.demo", "demo"),

@@ -9,7 +9,7 @@ A row's numbers do not depend on the batch it came in: each product is taken row
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Self
 
@@ -19,7 +19,7 @@ from proteus_router.encoders.base import Encoder
 from proteus_router.encoders.lexical import LexicalEncoder
 from proteus_router.errors import ArtifactIntegrityError, EncoderError
 from proteus_router.routing.forest import Forest
-from proteus_router.types import Arrays, FloatArray, Meta, Predictions
+from proteus_router.types import Arrays, FloatArray, IntArray, Meta, Predictions
 
 __all__ = ["HeadsPredictor", "limit_scores"]
 
@@ -97,6 +97,46 @@ class HeadsPredictor:
         raw = from_words[:, :k] + self.forest.predict(dense) + self.bias
         costs = np.exp(_by_row(dense, self.cost_weights) + self.cost_bias)
         return Predictions(limit_scores(raw), costs, known_shares=known)
+
+    def of_models(self, columns: IntArray) -> Self:
+        """The predictor of the models of the given columns, in that order."""
+        return self._mixed(np.eye(self.n_models)[:, columns], np.zeros(len(columns)))
+
+    def with_model(
+        self, scores: FloatArray, score_bias: float, log_costs: FloatArray, log_cost_bias: float
+    ) -> Self:
+        """One model more, last, predicted from the others.
+
+        Parameters
+        ----------
+        scores, score_bias
+            (k,) weights of the others' predicted scores in its own, before limits, and what is added.
+        log_costs, log_cost_bias
+            (k,) the same for the logarithm of the cost in USD.
+        """
+        own = np.eye(self.n_models)
+        bias = np.append(np.zeros(self.n_models), score_bias)
+        wider = self._mixed(np.column_stack((own, scores)), bias)
+        return replace(
+            wider,
+            cost_weights=self.cost_weights @ np.column_stack((own, log_costs)),
+            cost_bias=np.append(self.cost_bias, self.cost_bias @ log_costs + log_cost_bias),
+        )
+
+    def with_cost_factors(self, factors: FloatArray) -> Self:
+        """The same scores; predicted costs times `factors` (k,), all > 0."""
+        return replace(self, cost_bias=self.cost_bias + np.log(factors))
+
+    def _mixed(self, matrix: FloatArray, bias: FloatArray) -> Self:
+        """Scores and log costs times `matrix` (k, k'), `bias` (k',) added to the scores."""
+        return replace(
+            self,
+            word_scores=self.word_scores @ matrix,
+            forest=self.forest.mixed(matrix),
+            bias=self.bias @ matrix + bias,
+            cost_weights=self.cost_weights @ matrix,
+            cost_bias=self.cost_bias @ matrix,
+        )
 
     def to_state(self) -> tuple[Arrays, Meta]:
         lexical_arrays, lexical_meta = self.lexical.to_state()

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from proteus_router._version import __version__
-from proteus_router.calibration.certify import calibrate
 from proteus_router.config import TrainConfig
 from proteus_router.control import InputReference
 from proteus_router.data.grouping import near_text_groups, text_fingerprints
@@ -19,30 +16,16 @@ from proteus_router.data.splits import split_rows
 from proteus_router.encoders.base import Encoder
 from proteus_router.encoders.hashed import hashed_features
 from proteus_router.errors import ConfigError, InsufficientDataError
-from proteus_router.routing.artifact import Artifact, state_fingerprint
-from proteus_router.routing.policies import Policy
-from proteus_router.routing.target_map import Certificate, TargetMap
+from proteus_router.routing.artifact import Artifact
+from proteus_router.training.certified import Fit, certified
 from proteus_router.training.heads import fit_heads
 from proteus_router.training.policy import Problem, fit_default_policy
+from proteus_router.training.pool.evidence import Evidence
 from proteus_router.training.stages import StageStore
 from proteus_router.training.train_log import TrainLog
-from proteus_router.types import Arrays, FloatArray, IntArray, Meta, Predictor, ProgressFn
+from proteus_router.types import Arrays, FloatArray, IntArray, Meta, ProgressFn
 
-__all__ = ["canonical_models", "train_router"]
-
-
-@dataclass(frozen=True)
-class _Fit:
-    """What either mode hands to certification: the deployed parts and their estimates on training rows."""
-
-    predictor: Predictor
-    predictor_state: tuple[Arrays, Meta]
-    policy: Policy
-    accuracy: FloatArray  # (n_points,) estimated without the rows' own labels
-    cost_usd: FloatArray  # (n_points,)
-    out_of_fold_choices: IntArray | None  # (n_points, n_rows); None where no out-of-fold predictions exist
-    heads_report: Meta
-    policy_report: Meta
+__all__ = ["canonical_models", "model_entries", "train_router"]
 
 
 def canonical_models(table: OutcomeTable) -> OutcomeTable:
@@ -102,28 +85,7 @@ def train_router(
     else:
         assert fit.out_of_fold_choices is not None
         choices = fit.out_of_fold_choices
-    policy_arrays, policy_meta = fit.policy.to_state()
-    predictor_arrays, predictor_meta = fit.predictor_state
-    policy_fingerprint = _joint_fingerprint(
-        state_fingerprint(predictor_arrays, predictor_meta),
-        state_fingerprint(policy_arrays, policy_meta),
-        *table.models,
-    )
-    target_map = calibrate(
-        accuracy=fit.accuracy,
-        cost_usd=fit.cost_usd,
-        choices=choices,
-        scores=evidence_rows.scores,
-        costs_usd=evidence_rows.costs_usd,
-        confidence=config.confidence,
-        scheme=scheme,
-        data_fingerprint=table.fingerprint(),
-        policy_fingerprint=policy_fingerprint,
-        seed=config.seed,
-    )
-    map_arrays, map_meta = target_map.to_state()
     input_arrays, input_meta = _input_reference(evidence_rows.queries, config.seed)
-    progress("certification", 1, 1)
     manifest = {
         "proteus_version": __version__,
         "mode": config.mode,
@@ -136,7 +98,7 @@ def train_router(
             "name": "lexical" if encoder is None else encoder.name,
             "fingerprint": None if encoder is None else encoder.fingerprint,
         },
-        "models": _model_entries(table),
+        "models": model_entries(table),
         "data": {
             "name": table.name,
             "fingerprint": table.fingerprint(),
@@ -147,23 +109,32 @@ def train_router(
             "missing_share": float(1.0 - table.observed.mean()),
             "binary_scores": table.binary,
         },
-        "predictor": predictor_meta,
-        "heads_report": fit.heads_report,
-        "policy": {"fingerprint": policy_fingerprint, "state": policy_meta, "report": fit.policy_report},
-        "target_map": map_meta,
-        "certificates": _certificates(target_map),
         "inputs": input_meta,
         "config": config.model_dump(mode="json"),
     }
-    parts = {
-        "predictor": predictor_arrays,
-        "policy": policy_arrays,
-        "target_map": map_arrays,
-        "training": {"text_fingerprints": np.unique(text_fingerprints(table.queries))},
+    parts: dict[str, Arrays] = {
+        "training": {"text_fingerprints": np.unique(text_fingerprints(table.queries))}
     }
     if input_meta is not None:
         parts["inputs"] = input_arrays
-    return Artifact(manifest=manifest, parts=parts)
+    if fit.out_of_fold is not None and scheme == "crossfit":
+        parts["evidence"] = Evidence(
+            fit.out_of_fold.scores,
+            fit.out_of_fold.costs_usd,
+            table.scores,
+            table.costs_usd,
+            groups,
+            text_fingerprints(table.queries),
+        ).to_arrays()
+    artifact = certified(
+        Artifact(manifest, parts),
+        fit,
+        choices=choices,
+        scores=evidence_rows.scores,
+        costs_usd=evidence_rows.costs_usd,
+    )
+    progress("certification", 1, 1)
+    return artifact
 
 
 def _fit_default(
@@ -174,7 +145,7 @@ def _fit_default(
     stages: StageStore,
     log: TrainLog,
     progress: ProgressFn,
-) -> _Fit:
+) -> Fit:
     heads = fit_heads(
         rows, groups, encoder=encoder, config=config.heads, seed=config.seed, stages=stages, progress=progress
     )
@@ -188,13 +159,14 @@ def _fit_default(
     policy = fit_default_policy(
         problem, config=config.policy, seed=config.seed, stages=stages, log=log, progress=progress
     )
-    return _Fit(
+    return Fit(
         predictor=heads.predictor,
         predictor_state=heads.predictor.to_state(),
         policy=policy.policy,
         accuracy=policy.accuracy,
         cost_usd=policy.cost_usd,
         out_of_fold_choices=policy.out_of_fold_choices,
+        out_of_fold=heads.oof,
         heads_report=heads.report.to_dict(),
         policy_report=policy.report,
     )
@@ -208,7 +180,7 @@ def _fit_paper(
     stages: StageStore,
     log: TrainLog,
     progress: ProgressFn,
-) -> _Fit:
+) -> Fit:
     from proteus_router.training.paper import fit_paper  # torch, only where it is asked for
 
     fit = fit_paper(
@@ -221,19 +193,20 @@ def _fit_paper(
         log=log,
         progress=progress,
     )
-    return _Fit(
+    return Fit(
         predictor=fit.predictor,
         predictor_state=fit.predictor.to_state(),
         policy=fit.policy,
         accuracy=fit.accuracy,
         cost_usd=fit.cost_usd,
         out_of_fold_choices=None,
+        out_of_fold=None,
         heads_report=fit.heads_report,
         policy_report=fit.report,
     )
 
 
-def _model_entries(table: OutcomeTable) -> list[dict[str, Any]]:
+def model_entries(table: OutcomeTable) -> list[dict[str, Any]]:
     def mean(values: FloatArray) -> float:
         return float(np.nanmean(values))
 
@@ -260,17 +233,3 @@ def _input_reference(queries: Sequence[str], seed: int) -> tuple[Arrays, Meta | 
         return InputReference.fit(hashed_features(queries), seed=seed).to_state()
     except InsufficientDataError:
         return {}, None
-
-
-def _certificates(target_map: TargetMap) -> list[Meta]:
-    """The certificates at every whole point of the certified range, for a reader of the manifest."""
-    limits = target_map.certified_range
-    if limits["max_target"] is None:
-        return []
-    outcomes = [target_map.certify(percent / 100) for percent in range(1, 100)]
-    low = limits["min_target"] or 0.0
-    return [o.to_dict() for o in outcomes if isinstance(o, Certificate) and o.accuracy_target >= low - 0.01]
-
-
-def _joint_fingerprint(*parts: str) -> str:
-    return hashlib.sha256("\n".join(parts).encode("utf-8")).hexdigest()
