@@ -45,7 +45,9 @@ def _limit_options(command: _F) -> _F:
         click.option("--requests-per-minute", type=int, help="Per gateway process [default: no limit]."),
         click.option("--tokens-per-minute", type=int, help="Per gateway process [default: no limit]."),
         click.option("--budget-usd", type=float, help="Over all gateways [default: no limit]."),
-        click.option("--budget-period", type=click.Choice(["day", "month"]), help="Of --budget-usd; UTC."),
+        click.option(
+            "--budget-period", type=click.Choice(["hour", "day", "month"]), help="Of --budget-usd; UTC."
+        ),
         click.option("--admin", is_flag=True, help="For the admin API instead; such a key calls no model."),
     )
     for option in reversed(options):

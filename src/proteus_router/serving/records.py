@@ -24,7 +24,8 @@ __all__ = [
 
 ApiShape = Literal["chat", "responses", "messages"]
 """POST /v1/chat/completions, POST /v1/responses, POST /v1/messages."""
-BudgetPeriod = Literal["day", "month"]
+BudgetPeriod = Literal["hour", "day", "month"]
+Ceiling = Literal["accuracy", "latency", "budget"]
 LoopEventKind = Literal["begin", "outcome", "pair", "stale", "release"]
 DecisionStatus = Literal["ok", "failed", "rejected", "cancelled"]
 

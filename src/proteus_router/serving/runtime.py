@@ -162,6 +162,8 @@ async def serving(
             load=load,
         )
         gateway: Gateway = app.state.gateway
+        await gateway.budgets.start()
+        stack.push_async_callback(gateway.budgets.close)
         stack.push_async_callback(gateway.control.close)
         await gateway.control.start()
         if gateway.anonymous_allowed:

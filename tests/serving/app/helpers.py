@@ -170,6 +170,9 @@ class FakeStore:
     async def spent_by_key(self, since: float) -> dict[str, float]:
         return {}
 
+    async def spent_by_tier(self, since: float) -> dict[str, float]:
+        return {}
+
     async def healthy(self) -> bool:
         return not self.down
 
@@ -207,6 +210,7 @@ class FakeUpstream:
     stream_error: UpstreamError | None = None
     wait: asyncio.Event | None = None
     took_s: float = 0.25
+    slow: dict[str, float] = field(default_factory=dict)  # seconds to the first byte where they differ
     body: bytes | None = None
     replies: list[Reply] = field(default_factory=list)
 
@@ -222,11 +226,12 @@ class FakeUpstream:
         self.calls.append(Call(model, dict(body), dict(headers), deadline, stream))
         if self.wait is not None:
             await self.wait.wait()
-        self.clock.now += self.took_s
+        took_s = self.slow.get(model.name, self.took_s)
+        self.clock.now += took_s
         if model.name in self.script:
             raise self.script[model.name]
         if stream:
-            reply = Reply(model, {"content-type": "text/event-stream"}, b"", None, self.took_s)
+            reply = Reply(model, {"content-type": "text/event-stream"}, b"", None, took_s)
             reply.chunks = self._stream(reply)
         else:
             content = json.dumps({"id": "resp_1", "model": model.name, "n": 1.0}).encode()
@@ -235,7 +240,7 @@ class FakeUpstream:
                 {"content-type": "application/json"},
                 self.body or content,
                 None,
-                self.took_s,
+                took_s,
                 usage=self.usage,
             )
         self.replies.append(reply)

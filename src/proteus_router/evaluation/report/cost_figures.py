@@ -9,7 +9,7 @@ import numpy as np
 from proteus_router.baselines.static import oracle
 from proteus_router.evaluation.harness.analysis import Analysis, is_ablation
 from proteus_router.evaluation.report.document import Figure
-from proteus_router.evaluation.report.numbers import highlights, mean_and_error
+from proteus_router.evaluation.report.numbers import deaf_to_targets, highlights, mean_and_error
 from proteus_router.evaluation.report.style import INK, canvas, look_of, percent_axis, save, usd_axis
 from proteus_router.evaluation.yardsticks import outcome_of
 
@@ -18,9 +18,12 @@ __all__ = ["frontier_figure", "ratio_figure", "saved_figure"]
 
 def ratio_figure(analysis: Analysis, data: str, folder: Path) -> Figure | None:
     """Cost ratio of every router that can be asked for an accuracy, cheapest on top."""
-    lines = []
+    lines, deaf = [], []
     for entry in analysis.entries:
         if is_ablation(entry.name) or not entry.knob:
+            continue
+        if deaf_to_targets(analysis, data, entry.name):
+            deaf.append(entry.title)
             continue
         mean, error = mean_and_error(
             analysis.results.where(
@@ -65,7 +68,8 @@ def ratio_figure(analysis: Analysis, data: str, folder: Path) -> Figure | None:
         path = save(figure, folder / f"ratio-{data}")
     return Figure(
         path,
-        f"{data}: cost ratio to the static mix (dashed), mean over seeds, bars +- 1.96 standard errors of the seeds.",
+        f"{data}: cost ratio to the static mix (dashed), mean over seeds, bars +- 1.96 standard errors of the seeds."
+        + (f" Left out, one accuracy whatever is asked for: {', '.join(deaf)}." if deaf else ""),
         f"Cost ratio of {len(lines)} routers on {data}; the lowest is {lines[-1][2].title} at {lines[-1][0]:.3f}.",
     )
 

@@ -11,6 +11,7 @@ from proteus_router.evaluation.harness.results import Results
 __all__ = [
     "DASH",
     "TIE",
+    "deaf_to_targets",
     "difference",
     "highlights",
     "mean_and_error",
@@ -25,6 +26,8 @@ DASH = "–"
 TIE = "plugin-own-heads"
 """The plug-in given our own heads: what ours comes down to where training a policy does not pay."""
 _MOST_LINES = 6
+_DEAF = 0.01
+"""Accuracies over all targets that lie closer together are one."""
 
 
 def mean_and_error(results: Results) -> tuple[float | None, float | None]:
@@ -106,3 +109,19 @@ def requested_ratio(analysis: Analysis, data: str, router: str | None) -> float 
         experiment="main", data=data, router=router, metric="req", guarantee="expected"
     )
     return mean_and_error(rows)[0]
+
+
+def deaf_to_targets(analysis: Analysis, data: str, router: str) -> bool:
+    """Whether a router that has a knob answers all targets with one accuracy, within a point.
+
+    Its cost ratio is then that of a single setting and says nothing of the accuracies that were asked for.
+    """
+    rows = analysis.results.where(
+        experiment="main", data=data, router=router, metric="level_accuracy", guarantee="expected"
+    )
+    spans = []
+    for seed in rows.distinct("seed"):
+        reached = [row.value for row in rows.where(seed=seed) if row.value is not None]
+        if reached:
+            spans.append(max(reached) - min(reached))
+    return bool(spans) and float(np.mean(spans)) < _DEAF

@@ -11,6 +11,7 @@ from proteus_router.evaluation.harness.results import Results
 from proteus_router.evaluation.report.document import Table
 from proteus_router.evaluation.report.numbers import (
     DASH,
+    deaf_to_targets,
     difference,
     mean_and_error,
     percent,
@@ -48,7 +49,8 @@ def _shown(analysis: Analysis, data: str, *, ablations: bool) -> list[Entry]:
 
     def order(entry: Entry) -> tuple[int, float]:
         ratio = mean_and_error(_main(analysis, data, entry.name, "req"))[0]
-        group = 0 if entry.kind == "ours" else 1 if entry.knob else 2
+        asked = entry.knob and not deaf_to_targets(analysis, data, entry.name)
+        group = 0 if entry.kind == "ours" else 1 if asked else 2
         return group, ratio if ratio is not None else np.inf
 
     return sorted(fitted, key=order)
@@ -63,16 +65,17 @@ def cost_table(analysis: Analysis, data: str) -> Table:
         ways = [("expected", entry.title)]
         if entry.name in analysis.shown[data][1] and analysis.shown[data][1][entry.name].is_native:
             ways = [("native", f"{entry.title}, its own mapping"), ("expected", f"{entry.title}, calibrated")]
+        deaf = deaf_to_targets(analysis, data, entry.name)
         for way, title in ways:
             ratio = mean_and_error(_main(analysis, data, entry.name, "req", way))[0]
             closed = None
-            if ratio is not None and bound is not None and entry.knob:
+            if ratio is not None and bound is not None and entry.knob and not deaf:
                 closed = metrics.oracle_gap_closed(ratio, bound)
             hind = mean_and_error(_main(analysis, data, entry.name, "hind"))[0]
             against = analysis.versus.get((data, entry.name, way))
             rows.append(
                 (
-                    title,
+                    title + (" (*)" if deaf and entry.knob else ""),
                     plus_minus(_main(analysis, data, entry.name, "req", way)),
                     plus_minus(_main(analysis, data, entry.name, "req_binding", way)),
                     plain(hind) if way == "expected" else DASH,
@@ -90,7 +93,8 @@ def cost_table(analysis: Analysis, data: str) -> Table:
         strong=_strong(entries, analysis),
         note="REQ: 12 requested accuracies, settings chosen without test labels. Binding: only those above the cheapest "
         "model's accuracy. HIND: the best tested setting with hindsight. Routers with a single setting can't be "
-        "asked for an accuracy: their REQ is that setting's own, and ours is asked for the same accuracy.",
+        "asked for an accuracy: their REQ is that setting's own, and ours is asked for the same accuracy. (*): asked for "
+        "any accuracy it gives the same one, within a point.",
     )
 
 

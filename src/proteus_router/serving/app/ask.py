@@ -19,7 +19,8 @@ __all__ = ["ALIAS", "TARGET_HEADER", "Ask", "read_ask"]
 ALIAS = "proteus"
 TARGET_HEADER = b"x-proteus-accuracy-target"
 _MOST_USD = 1e9
-_OPTIONS = ("accuracy_target", "max_cost_usd", "models", "task")
+_MOST_SECONDS = 1e6
+_OPTIONS = ("accuracy_target", "max_cost_usd", "max_latency_s", "models", "task")
 _MOST_TASK_CHARS = 64
 
 
@@ -39,6 +40,8 @@ class Ask:
         Who set the target: ``body``, ``header``, ``tier``, ``key`` or ``server``.
     models
         The pool names this request may be served by; None: all.
+    max_latency_s
+        Bound on a model's usual time to its first byte: the caller's, else the tier's.
     task
         What kind of request it is, in the caller's words; it changes nothing, but scores are watched by task too.
     """
@@ -52,6 +55,7 @@ class Ask:
     max_cost_usd: float | None
     models: frozenset[str] | None
     task: str | None = None
+    max_latency_s: float | None = None
 
 
 def read_ask(live: Live, key: ApiKey, body: Mapping[str, Any], headers: Mapping[bytes, bytes]) -> Ask:
@@ -101,6 +105,7 @@ def read_ask(live: Live, key: ApiKey, body: Mapping[str, Any], headers: Mapping[
         max_cost_usd=_max_cost(options.get("max_cost_usd")),
         models=_models(live, key, options.get("models")),
         task=_task(options.get("task")),
+        max_latency_s=_max_latency(options.get("max_latency_s"), tier),
     )
 
 
@@ -153,6 +158,14 @@ def _max_cost(value: Any) -> float | None:
         return None
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < _MOST_USD:
         raise InvalidRequestError("proteus.max_cost_usd must be a number of USD above 0 and below 1e9.")
+    return float(value)
+
+
+def _max_latency(value: Any, tier: TierSettings) -> float | None:
+    if value is None:
+        return tier.max_latency_s
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < _MOST_SECONDS:
+        raise InvalidRequestError("proteus.max_latency_s must be a number of seconds above 0 and below 1e6.")
     return float(value)
 
 

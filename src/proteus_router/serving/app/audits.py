@@ -62,6 +62,8 @@ async def tiers(gateway: Gateway, request: Request) -> Answer:
             "tracked": settings.tracking.enabled,
             "offline_certificate_covers": not settings.tracking.enabled,
             "state": None,
+            "max_latency_s": settings.max_latency_s,
+            "budget": gateway.budgets.view(name),
         }
         entries.append(entry if view is None else {**entry, **view.to_dict()})
     answer: dict[str, Any] = {"object": "list", "data": entries}

@@ -122,6 +122,7 @@ class Completions:
             rng=gateway.rng,
             steering=gateway.control.steering_of(ask.tier_name),
             quarantined=gateway.control.quarantined,
+            ceilings=gateway.ceilings(ask),
         )
         if ask.direct is None:
             gateway.control.saw(text, selection.predictions)
@@ -130,10 +131,15 @@ class Completions:
         except NoEligibleModelError:
             if selection.only_budget_is_short:
                 gateway.limits.reserve(key, math.inf)  # says 429, and when to come again
+            if selection.only_tier_budget_is_short and ask.tier_name is not None:
+                raise gateway.budgets.exhausted(ask.tier_name) from None
             raise
         if budget_usd is not None:
             gateway.limits.reserve(key, exchange.pick.predicted_cost_usd)
             exchange.reserved_usd = exchange.pick.predicted_cost_usd
+        if ask.tier is not None and ask.tier.budget is not None and ask.tier_name is not None:
+            exchange.tier_reserved_usd = exchange.pick.predicted_cost_usd
+            gateway.budgets.reserve(ask.tier_name, exchange.tier_reserved_usd)
         return payload
 
     async def _answer(

@@ -202,6 +202,7 @@ async def route(gateway: Gateway, request: Request) -> Answer:
         rng=gateway.rng,
         steering=gateway.control.steering_of(ask.tier_name),
         quarantined=gateway.control.quarantined,
+        ceilings=gateway.ceilings(ask),
     )
     pick = selection.first()
     return Answer(
@@ -216,6 +217,7 @@ async def route(gateway: Gateway, request: Request) -> Answer:
             "predicted_score": selection.predicted_score(pick),
             "predicted_cost_usd": pick.predicted_cost_usd,
             "propensity": pick.propensity,
+            "gave_way": list(pick.gave_way),
             "reasons": [*selection.reasons(), *([pick.reason] if pick.reason else [])],
             "encoded": _encoded(facts, text),
             "candidates": list(selection.candidates(with_reasons=True)),

@@ -36,6 +36,7 @@ class Exchange:
         self.session: str | None = None
         self.stream = False
         self.reserved_usd = 0.0
+        self.tier_reserved_usd = 0.0
         self.attempts = 0
         self.waited_s = 0.0  # for upstreams
         self.first_byte_s: float | None = None
@@ -58,6 +59,7 @@ class Exchange:
         self.model, self.reply = model, reply
         self.attempts += reply.attempts
         self.first_byte_s = reply.first_byte_s
+        self.gateway.first_bytes.saw(model.name, reply.first_byte_s, self.gateway.clock.monotonic())
         self.gateway.metrics.attempts(model.name, reply.attempts)
 
     def refused(self, error: ProteusError, http_status: int) -> None:
@@ -82,6 +84,8 @@ class Exchange:
                 (b"x-proteus-certified", b"true" if self.pick.certified else b"false"),
                 (b"x-proteus-attempts", b"%d" % self.attempts),
             ]
+            if self.pick.gave_way:
+                said.append((b"x-proteus-gave-way", ",".join(self.pick.gave_way).encode("ascii")))
             state = self.gateway.control.state_of(None if self.ask is None else self.ask.tier_name)
             if state is not None:
                 said.append((b"x-proteus-tier-state", state.encode("ascii")))
@@ -121,6 +125,9 @@ class Exchange:
                 cost_usd=self.cost_usd or 0.0,
                 reserved_usd=self.reserved_usd,
             )
+        tier = None if self.ask is None else self.ask.tier_name
+        if tier is not None and (self.tier_reserved_usd or self.reply is not None):
+            gateway.budgets.settle(tier, cost_usd=self.cost_usd or 0.0, reserved_usd=self.tier_reserved_usd)
         record = self._record(self.live, seconds)
         gateway.tracer.end(self.span, record)
         gateway.request_log.decision(self.endpoint, record)

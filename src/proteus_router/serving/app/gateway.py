@@ -18,8 +18,10 @@ from proteus_router.errors import (
     ProteusError,
 )
 from proteus_router.routing.router import Router
+from proteus_router.serving.app.ask import Ask
 from proteus_router.serving.app.live import Live, make_live
 from proteus_router.serving.app.sessions import Sessions
+from proteus_router.serving.ceilings import Ceilings, FirstBytes, TierBudgets
 from proteus_router.serving.clock import Clock
 from proteus_router.serving.control import STATES, Control, LoopStorePort
 from proteus_router.serving.ids import RandomIds
@@ -57,6 +59,7 @@ class StorePort(Protocol):
     async def revoke_key(self, key_id: str) -> ApiKey: ...
     async def list_keys(self) -> list[ApiKey]: ...
     async def healthy(self) -> bool: ...
+    async def spent_by_tier(self, since: float) -> dict[str, float]: ...
 
 
 class KeyringPort(Protocol):
@@ -128,6 +131,8 @@ class Gateway:
         self.metrics = Metrics(self._gauges())
         self.request_log = RequestLog()
         self.control = Control(store.loop, lambda: self.live, clock)  # started by whoever serves
+        self.first_bytes = FirstBytes()
+        self.budgets = TierBudgets(store, clock, lambda: self.live.budgets)  # started by whoever serves
         self.decision_id: Callable[[], str] = RandomIds("dec_")
         self._new_request_id = RandomIds("req_")
         self.audit_seed = secrets.token_hex(16)  # nobody else can tell which answers are drawn for grading
@@ -197,6 +202,18 @@ class Gateway:
         if _REQUEST_ID.fullmatch(given):
             return given.decode("ascii")
         return self._new_request_id()
+
+    def ceilings(self, ask: Ask) -> Ceilings | None:
+        """What a request must stay under beside its floor; None: nothing."""
+        if ask.tier is None or (ask.max_latency_s is None and ask.tier.budget is None):
+            return None
+        now = self.clock.monotonic()
+        return Ceilings(
+            ask.max_latency_s,
+            lambda model: self.first_bytes.p95_s(model, now),
+            self.budgets.left(ask.tier_name),
+            ask.tier.precedence,
+        )
 
     async def reload(self) -> Live:
         """Take a new router and configuration; a bad one is refused and the old goes on.
@@ -281,7 +298,34 @@ class Gateway:
             for name in self.live.entries if self.control.views else ():
                 yield (name,), float(name in self.control.quarantined)
 
+        def first_bytes() -> Iterable[tuple[tuple[str, ...], float]]:
+            now = self.clock.monotonic()
+            for name in self.first_bytes.models():
+                seconds = self.first_bytes.p95_s(name, now)
+                if seconds is not None:
+                    yield (name,), seconds
+
+        def budgets() -> Iterable[tuple[tuple[str, ...], float]]:
+            for name, budget in self.live.budgets.items():
+                left = self.budgets.left(name)
+                if left is not None:
+                    yield (name, "usd"), budget.usd
+                    yield (name, "spent"), budget.usd - left.whole_usd
+                    yield (name, "paced_left"), left.paced_usd
+
         return [
+            (
+                "proteus_model_first_byte_p95_seconds",
+                "95% quantile of the time to the first byte over the last minute.",
+                ("model",),
+                first_bytes,
+            ),
+            (
+                "proteus_tier_budget_usd",
+                "Budget of a tier in its period, what is spent of it, what is left by its pace.",
+                ("tier", "what"),
+                budgets,
+            ),
             ("proteus_tier_state", "1 for the state of the live certificate.", ("tier", "state"), states),
             (
                 "proteus_tier_mean_score",

@@ -10,7 +10,7 @@ from typing import Any
 from proteus_router.errors import ConfigError, InfeasibleTargetError
 from proteus_router.routing.router import Plan, Router
 from proteus_router.serving.records import ApiShape, PoolModel
-from proteus_router.serving.settings import Configuration, GatewaySettings, TierSettings
+from proteus_router.serving.settings import BudgetSettings, Configuration, GatewaySettings, TierSettings
 
 __all__ = ["Live", "PoolEntry", "make_live"]
 
@@ -66,6 +66,11 @@ class Live:
     generation: int
     fingerprint: str
     _certificates: dict[int, tuple[Plan, dict[str, Any]]] = field(default_factory=dict, repr=False)
+
+    @property
+    def budgets(self) -> dict[str, BudgetSettings]:
+        """By tier, where there is one."""
+        return {name: tier.budget for name, tier in self.tiers.items() if tier.budget is not None}
 
     def certificate_of(self, plan: Plan) -> dict[str, Any] | None:
         """The plan's certificate as JSON-able values, ``stale`` or not; made once a plan, so don't change it."""

@@ -8,8 +8,8 @@ the choice itself carries the certificate.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from proteus_router.errors import InfeasibleCostError, NoEligibleModelError
@@ -18,8 +18,9 @@ from proteus_router.routing.target_map import MOST_ACCURATE
 from proteus_router.serving.app.ask import Ask
 from proteus_router.serving.app.facts import Facts
 from proteus_router.serving.app.live import Live, PoolEntry
+from proteus_router.serving.ceilings import Ceilings, narrowed
 from proteus_router.serving.control import Steering
-from proteus_router.serving.records import ApiShape, PoolModel
+from proteus_router.serving.records import ApiShape, Ceiling, PoolModel
 
 __all__ = ["Pick", "Selection"]
 
@@ -38,6 +39,8 @@ class Pick:
         Probability with which the router drew it; 0 for a stand-in; None where nothing was drawn.
     reason
         Why this one and not the operating point's choice, or "".
+    gave_way
+        Floor or ceilings that could not be kept beside the others.
     """
 
     entry: PoolEntry
@@ -47,6 +50,7 @@ class Pick:
     propensity: float | None
     certified: bool
     reason: str
+    gave_way: tuple[Ceiling, ...] = ()
 
 
 class Selection:
@@ -70,6 +74,8 @@ class Selection:
         Pool names that get no requests.
     rng
         Source of the coin between two operating points.
+    ceilings
+        What the request must stay under beside its floor, or None.
 
     Raises
     ------
@@ -92,12 +98,15 @@ class Selection:
         rng: random.Random,
         steering: Steering | None = None,
         quarantined: frozenset[str] = frozenset(),
+        ceilings: Ceilings | None = None,
     ) -> None:
         self._live, self._api, self._ask, self._facts = live, api, ask, facts
         self._pinned, self._locked, self._budget_usd = pinned, locked and pinned is not None, budget_usd
         self._available, self._rng, self._quarantined = available, rng, quarantined
         self._too_dear: dict[int, float] = {}  # models refused for the caller's price limit alone
         self.only_budget_is_short = False  # some model was refused for nothing else
+        self.only_tier_budget_is_short = False  # nothing fits what is left of the tier's budget
+        self._ceilings = ceilings
         self.plan: Plan | None = None
         if ask.tier is not None and ask.accuracy_target is not None:
             self.plan = live.router.plan(
@@ -130,6 +139,8 @@ class Selection:
             kept = self._keep(self._live.entries[self._pinned])
             if kept is not None:
                 return kept
+        if self._ceilings is not None:
+            return self._under(self._ceilings)
         for entry in self._live.by_index[self.choice]:
             upstreams = self._upstreams(entry)
             if isinstance(upstreams, tuple):
@@ -277,8 +288,76 @@ class Selection:
             return self._pick(entry, upstreams, f"the conversation can't leave {entry.name} half-way.")
         if isinstance(upstreams, str) or self.scores[entry.index] < self.scores[self.choice] - _SAME:
             return None
+        ceilings = self._ceilings
+        if ceilings is not None and not (
+            ceilings.quick(entry.name) and ceilings.on_pace(self.costs_usd[entry.index])
+        ):
+            return None
         return self._pick(
             entry, upstreams, f"the session stays on {entry.name}, which is predicted to do as well."
+        )
+
+    def _under(self, ceilings: Ceilings) -> Pick:
+        """The choice where floor and ceilings allow it, else who does; what can't be kept gives way in the tier's order."""
+        fit: dict[str, tuple[PoolEntry, tuple[PoolModel, ...]]] = {}
+        for entry in self._live.entries.values():
+            upstreams = self._upstreams(entry)
+            if isinstance(upstreams, tuple):
+                fit[entry.name] = entry, upstreams
+        floor = self.scores[self.choice] - _SAME
+        entries = [entry for entry, _ in fit.values()]
+        if ceilings.precedence[0] == "accuracy" and not any(self.scores[e.index] >= floor for e in entries):
+            return self._stand_in(frozenset(), "it can't serve this request")
+        kept, gave_way = narrowed(
+            entries,
+            ceilings.precedence,
+            {
+                "accuracy": lambda entry: self.scores[entry.index] >= floor,
+                "latency": lambda entry: ceilings.quick(entry.name),
+                "budget": lambda entry: ceilings.on_pace(self.costs_usd[entry.index]),
+            },
+        )
+        if not kept:
+            return self._stand_in(frozenset(), "it can't serve this request")
+        if "budget" in gave_way and ceilings.budget_is_hard:
+            return self._ahead_of_pace(kept, fit, ceilings)
+        if "accuracy" in gave_way:
+            entry = max(kept, key=lambda entry: (self.scores[entry.index], -self.costs_usd[entry.index]))
+        else:
+            chosen = [entry for entry in kept if entry.index == self.choice]
+            entry = chosen[0] if chosen else min(kept, key=self._price)
+        left = f"{self._live.router.models[self.choice]} was chosen; {entry.name} is what the tier's ceilings leave."
+        pick = self._pick(entry, fit[entry.name][1], left)
+        if not gave_way:
+            return pick
+        said = f"{' and '.join(gave_way)} gave way: no model keeps all that the tier asks for."
+        return replace(pick, reason=f"{said} {pick.reason}".rstrip(), gave_way=gave_way)
+
+    def _ahead_of_pace(
+        self,
+        kept: Sequence[PoolEntry],
+        fit: Mapping[str, tuple[PoolEntry, tuple[PoolModel, ...]]],
+        ceilings: Ceilings,
+    ) -> Pick:
+        """The tier has spent more than its pace allows, and its budget counts more than its floor: the cheapest model."""
+        entry = min(kept, key=self._price)
+        cost = self.costs_usd[entry.index]
+        if ceilings.left is not None and cost > ceilings.left.whole_usd:
+            self.only_tier_budget_is_short = True
+            raise NoEligibleModelError(
+                "no model fits what is left of the tier's budget.",
+                reasons={
+                    entry.name: f"predicted cost {cost:.3g} USD is more than the tier's budget has left"
+                },
+            )
+        below = self.scores[entry.index] < self.scores[self.choice] - _SAME
+        return replace(
+            self._pick(
+                entry,
+                fit[entry.name][1],
+                "the tier is ahead of its budget's pace: the cheapest model serves.",
+            ),
+            gave_way=("accuracy",) if below else (),
         )
 
     def _stand_in(self, tried: frozenset[str], why: str) -> Pick:

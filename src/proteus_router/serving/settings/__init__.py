@@ -1,6 +1,13 @@
 """Configuration of the gateway: typed sections, LiteLLM's model list, references to the environment."""
 
 from proteus_router.serving.settings.loading import Configuration, load_configuration, make_configuration
-from proteus_router.serving.settings.sections import GatewaySettings, TierSettings
+from proteus_router.serving.settings.sections import BudgetSettings, GatewaySettings, TierSettings
 
-__all__ = ["Configuration", "GatewaySettings", "TierSettings", "load_configuration", "make_configuration"]
+__all__ = [
+    "BudgetSettings",
+    "Configuration",
+    "GatewaySettings",
+    "TierSettings",
+    "load_configuration",
+    "make_configuration",
+]

@@ -10,6 +10,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 from proteus_router.errors import InvalidTargetError
 from proteus_router.routing.targets import parse_target
+from proteus_router.serving.records import BudgetPeriod, Ceiling
 from proteus_router.types import Guarantee, OnInfeasible
 
 __all__ = [
@@ -17,6 +18,7 @@ __all__ = [
     "AuditSettings",
     "AuthSettings",
     "BreakerSettings",
+    "BudgetSettings",
     "ControlSettings",
     "GatewaySettings",
     "LimitSettings",
@@ -128,6 +130,13 @@ class TrackingSettings(_Section):
     )
 
 
+class BudgetSettings(_Section):
+    """What a tier may spend, all its tenants and all gateways on one store together."""
+
+    usd: float = Field(gt=0.0, description="USD in the period.")
+    period: BudgetPeriod = Field(description="hour, day or month, UTC.")
+
+
 class TierSettings(_Section):
     """One promise a client may name: ``model: "proteus/<tier>"``."""
 
@@ -143,8 +152,26 @@ class TierSettings(_Section):
         description="Where the floor can't be certified, or no model fit to keep it is left: refuse, or serve "
         "the best there is and say so.",
     )
+    max_latency_s: float | None = Field(
+        default=None,
+        gt=0.0,
+        description="Models whose 95% quantile of the time to the first byte, over the last minute, is longer are left.",
+    )
+    budget: BudgetSettings | None = Field(
+        default=None, description="Spend of the tier, paced over the period; unset: none."
+    )
+    precedence: tuple[Ceiling, ...] = Field(
+        default=("accuracy", "latency", "budget"),
+        description="When they can't all hold, the last one gives way first, and the reply says which did.",
+    )
     audits: AuditSettings = AuditSettings()
     tracking: TrackingSettings = TrackingSettings()
+
+    @model_validator(mode="after")
+    def _orders_all_three(self) -> TierSettings:
+        if sorted(self.precedence) != ["accuracy", "budget", "latency"]:
+            raise ValueError("precedence must name accuracy, latency and budget, each once")
+        return self
 
     @model_validator(mode="after")
     def _can_be_tracked(self) -> TierSettings:

@@ -81,6 +81,12 @@ def spent_by_key(connection: sa.Connection, since: float) -> dict[str, float]:
     return {key: float(usd) for key, usd in connection.execute(total.group_by(spend.c.key_id))}
 
 
+def spent_by_tier(connection: sa.Connection, since: float) -> dict[str, float]:
+    """USD spent in each tier since the start of the hour of `since`."""
+    total = sa.select(spend.c.tier, sa.func.sum(spend.c.cost_usd)).where(spend.c.hour >= hour_of(since))
+    return {tier: float(usd) for tier, usd in connection.execute(total.group_by(spend.c.tier))}
+
+
 def hour_of(moment: float) -> int:
     """Unix seconds of the start of the hour, UTC."""
     return int(moment // _HOUR) * _HOUR

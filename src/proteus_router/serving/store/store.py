@@ -238,19 +238,31 @@ class Store:
 
     async def spent_by_key(self, since: float) -> dict[str, float]:
         """USD of every key since the start of the hour of `since`, over all gateways; this one's queue included."""
+        return await self._spent(since, decisions.spent_by_key, lambda record: record.key_id)
+
+    async def spent_by_tier(self, since: float) -> dict[str, float]:
+        """The same for every tier."""
+        return await self._spent(since, decisions.spent_by_tier, lambda record: record.tier)
+
+    async def _spent(
+        self,
+        since: float,
+        totals_of: Callable[[sa.Connection, float], dict[str, float]],
+        whose: Callable[[DecisionRecord], str | None],
+    ) -> dict[str, float]:
         start = decisions.hour_of(since)
         for _ in range(3):
             commits = self._writer.commits
             queued = self._writer.snapshot()
-            totals = await self._read(lambda connection: decisions.spent_by_key(connection, start))
+            totals = await self._read(lambda connection: totals_of(connection, start))
             if self._writer.commits == commits:
                 break
             # A batch was committed between the two looks and may count twice. After the third time let it: the
             # error is one batch, on the careful side, until the next call.
         for record in queued:
             if record.created_at >= start and record.cost_usd is not None:
-                key = record.key_id or ""
-                totals[key] = totals.get(key, 0.0) + record.cost_usd
+                name = whose(record) or ""
+                totals[name] = totals.get(name, 0.0) + record.cost_usd
         return totals
 
     async def spent_usd(self, key_id: str, since: float) -> float:

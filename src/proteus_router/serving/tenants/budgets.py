@@ -13,13 +13,17 @@ __all__ = ["Spending", "period_end", "period_start"]
 
 
 def period_start(period: BudgetPeriod, now: float) -> float:
-    """Unix seconds at which the day or month of `now` began, UTC."""
+    """Unix seconds at which the hour, day or month of `now` began, UTC."""
+    if period == "hour":
+        return now // 3_600 * 3_600
     day = datetime.fromtimestamp(now, UTC).replace(hour=0, minute=0, second=0, microsecond=0)
     return (day if period == "day" else day.replace(day=1)).timestamp()
 
 
 def period_end(period: BudgetPeriod, now: float) -> float:
-    """Unix seconds at which the next day or month begins, UTC."""
+    """Unix seconds at which the next hour, day or month begins, UTC."""
+    if period == "hour":
+        return period_start(period, now) + 3_600
     start = datetime.fromtimestamp(period_start(period, now), UTC)
     if period == "day":
         return (start + timedelta(days=1)).timestamp()
@@ -35,7 +39,7 @@ class _Known:
 
 
 _UNKNOWN = _Known(0.0, 0.0)
-_STARTS = 8  # two kinds of period, around a boundary, with room
+_STARTS = 8  # three kinds of period, around a boundary, with room
 
 
 class Spending:

@@ -51,9 +51,9 @@ def _check(key: ApiKey) -> None:
         if value is not None and not (math.isfinite(value) and 0 < value <= 1e9):
             raise InvalidKeyError(f"key: {name} is {value}; a number above 0, at most 1e9, is allowed.")
     if (key.budget_usd is None) != (key.budget_period is None):
-        raise InvalidKeyError("key: budget_usd and budget_period (day or month) go together.")
-    if key.budget_period not in (None, "day", "month"):
-        raise InvalidKeyError(f"key: budget_period is {key.budget_period!r}; day or month.")
+        raise InvalidKeyError("key: budget_usd and budget_period (hour, day or month) go together.")
+    if key.budget_period not in (None, "hour", "day", "month"):
+        raise InvalidKeyError(f"key: budget_period is {key.budget_period!r}; hour, day or month.")
     if key.target_range is not None:
         low, high = key.target_range
         if not 0 < low <= high < 1:

@@ -1,4 +1,4 @@
-"""How much a key may still do: requests and tokens a minute, USD a day or month."""
+"""How much a key may still do: requests and tokens a minute, USD an hour, day or month."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from proteus_router.serving.tenants.budgets import Spending, period_end, period_
 __all__ = ["Limits", "SpendSource"]
 
 _log = logging.getLogger(__name__)
-_PERIODS: tuple[BudgetPeriod, ...] = ("day", "month")
+_PERIODS: tuple[BudgetPeriod, ...] = ("hour", "day", "month")
 
 
 class SpendSource(Protocol):
@@ -170,7 +170,7 @@ class Limits:
         return BudgetExhaustedError(
             f"this key's budget of {key.budget_usd:g} USD per {period} is used up.",
             retry_after_s=period_end(period, now) - now,
-            hint=f"The next {period} begins at midnight UTC.",
+            hint=f"The next {period} begins {'on the hour' if period == 'hour' else 'at midnight UTC'}.",
         )
 
     async def _keep_up(self) -> None:

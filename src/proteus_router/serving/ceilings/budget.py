@@ -1,0 +1,149 @@
+"""What each tier may spend, paced over its period and shared by all gateways on one store."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import defaultdict
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from proteus_router.errors import BudgetExhaustedError, StoreUnavailableError
+from proteus_router.serving.clock import Clock
+from proteus_router.serving.records import BudgetPeriod
+from proteus_router.serving.tenants.budgets import Spending, period_end, period_start
+
+__all__ = ["BudgetPort", "Left", "TierBudgets"]
+
+_log = logging.getLogger(__name__)
+_HEAD_START = 0.01
+"""Share of a budget that may be spent at once, so that a period's first requests are not starved."""
+_REFRESH_S = 1.0
+
+
+class BudgetPort(Protocol):
+    """A tier's budget as configured."""
+
+    @property
+    def usd(self) -> float: ...
+    @property
+    def period(self) -> BudgetPeriod: ...
+
+
+class SpendSource(Protocol):
+    """The store."""
+
+    async def spent_by_tier(self, since: float) -> dict[str, float]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Left:
+    """What a tier may still spend now.
+
+    Attributes
+    ----------
+    paced_usd
+        By the pace: the share of the budget that belongs to the time gone by, less what was spent and is in flight.
+    whole_usd
+        In the period.
+    """
+
+    paced_usd: float
+    whole_usd: float
+
+
+class TierBudgets:
+    """Spend of the tiers that have a budget.
+
+    The pace is the straight line from nothing at the period's start to the budget at its end, and it learns nothing: what
+    quiet hours leave, busy ones may spend, and a request that is ahead of the line takes a cheaper model or waits
+    for none. So the budget can't run out early by more than a request in flight.
+
+    Parameters
+    ----------
+    budgets
+        The budgets by tier, as configured now.
+    """
+
+    def __init__(
+        self, source: SpendSource, clock: Clock, budgets: Callable[[], Mapping[str, BudgetPort]]
+    ) -> None:
+        self._source, self._clock, self._budgets = source, clock, budgets
+        self._spending = Spending()
+        self._reserved: dict[str, float] = defaultdict(float)
+        self._task: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Read what was spent before, then keep up with other gateways; raises StoreUnavailableError."""
+        await self.refresh()
+        self._task = asyncio.create_task(self._keep_up())
+
+    async def close(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+
+    async def refresh(self) -> None:
+        """Ask the store now; nothing is asked where no tier has a budget."""
+        now = self._clock.wall()
+        for start in {period_start(budget.period, now) for budget in self._budgets().values()}:
+            mark = self._spending.mark()
+            self._spending.learn(start, await self._source.spent_by_tier(start), mark)
+
+    def left(self, tier: str | None) -> Left | None:
+        """What `tier` may spend; None where it has no budget."""
+        budget = self._budgets().get(tier) if tier is not None else None
+        if budget is None or tier is None:
+            return None
+        now = self._clock.wall()
+        start, end = period_start(budget.period, now), period_end(budget.period, now)
+        gone = min(1.0, (now - start) / (end - start) + _HEAD_START)
+        used = self._spending.usd(tier, start) + self._reserved.get(tier, 0.0)
+        return Left(budget.usd * gone - used, budget.usd - used)
+
+    def reserve(self, tier: str, usd: float) -> None:
+        """Hold `usd` for a request in flight."""
+        self._reserved[tier] += usd
+
+    def settle(self, tier: str, *, cost_usd: float, reserved_usd: float) -> None:
+        """Count a finished request. In the same step of the event loop as ``Store.record``, as `Limits.settle`."""
+        self._spending.settle(tier, cost_usd)
+        if reserved_usd:
+            self._reserved[tier] -= reserved_usd
+            if self._reserved[tier] <= 1e-12:  # floats added and taken off again
+                del self._reserved[tier]
+
+    def exhausted(self, tier: str) -> BudgetExhaustedError:
+        """What to answer when nothing fits any more."""
+        budget, now = self._budgets()[tier], self._clock.wall()
+        wait_s = period_end(budget.period, now) - now
+        return BudgetExhaustedError(
+            f"the budget of tier {tier!r}, {budget.usd:g} USD per {budget.period}, is used up.",
+            retry_after_s=wait_s,
+            hint=f"The next {budget.period} begins in {wait_s:.0f} s.",
+        )
+
+    def view(self, tier: str) -> dict[str, Any] | None:
+        """For `GET /v1/tiers`; None where the tier has no budget."""
+        left = self.left(tier)
+        if left is None:
+            return None
+        budget, now = self._budgets()[tier], self._clock.wall()
+        return {
+            "usd": budget.usd,
+            "period": budget.period,
+            "spent_usd": budget.usd - left.whole_usd,
+            "paced_left_usd": left.paced_usd,
+            "ends_at": period_end(budget.period, now),
+        }
+
+    async def _keep_up(self) -> None:
+        while True:
+            await asyncio.sleep(_REFRESH_S)
+            try:
+                await self.refresh()
+            except StoreUnavailableError as error:
+                _log.warning("tier budgets: other gateways' spend is not known: %s", error)
+            except Exception:  # whatever it was: a loop that ended here would leave budgets open
+                _log.exception("tier budgets: other gateways' spend is not known")

@@ -1,0 +1,72 @@
+"""Floor and ceilings together: each narrows the models that may serve, and what would leave none gives way."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+from proteus_router.serving.ceilings.budget import Left
+from proteus_router.serving.records import Ceiling
+
+__all__ = ["Ceilings", "narrowed"]
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Ceilings:
+    """What one request must stay under, beside its floor.
+
+    Attributes
+    ----------
+    max_latency_s
+        Bound on the 95% quantile of the time to the first byte, or None.
+    p95_s
+        That quantile by pool name; None where too little is known, which is no reason to avoid a model.
+    left
+        What the tier may spend, or None: it has no budget.
+    precedence
+        What is kept longest comes first.
+    """
+
+    max_latency_s: float | None
+    p95_s: Callable[[str], float | None]
+    left: Left | None
+    precedence: tuple[Ceiling, ...]
+
+    def quick(self, model: str) -> bool:
+        if self.max_latency_s is None:
+            return True
+        known = self.p95_s(model)
+        return known is None or known <= self.max_latency_s
+
+    def on_pace(self, cost_usd: float) -> bool:
+        return self.left is None or cost_usd <= self.left.paced_usd
+
+    @property
+    def budget_is_hard(self) -> bool:
+        """Whether the budget is kept at the floor's expense."""
+        return self.precedence.index("budget") < self.precedence.index("accuracy")
+
+
+def narrowed(
+    models: Sequence[T], order: Sequence[Ceiling], tests: Mapping[Ceiling, Callable[[T], bool]]
+) -> tuple[list[T], tuple[Ceiling, ...]]:
+    """The models that pass every test that some model still can pass, and the tests that gave way.
+
+    Examples
+    --------
+    >>> narrowed([1, 2, 3], ("accuracy", "budget"), {"accuracy": lambda m: m > 2, "budget": lambda m: m < 2})
+    ([3], ('budget',))
+    >>> narrowed([1, 2, 3], ("budget", "accuracy"), {"accuracy": lambda m: m > 2, "budget": lambda m: m < 2})
+    ([1], ('accuracy',))
+    """
+    kept, gave_way = list(models), []
+    for name in order:
+        passing = [model for model in kept if tests[name](model)]
+        if passing:
+            kept = passing
+        else:
+            gave_way.append(name)
+    return kept, tuple(gave_way)
