@@ -1,7 +1,7 @@
 """A forest of regression trees as arrays, and the walk through all of them at once: numpy alone, no scikit-learn.
 
 Nodes of all trees lie in one list. A leaf is its own child, so every walk takes the same number of steps and needs no test
-for the end; what a text's numbers decide is which of two children comes next, so a row's leaves cannot depend on the batch.
+for the end. A text's numbers only decide which of two children comes next, so a row's leaves can't depend on its batch.
 """
 
 from __future__ import annotations
@@ -61,18 +61,35 @@ class Forest:
         )
 
     @cached_property
-    def _flat_children(self) -> IntArray:
-        return self.children.astype(np.int64).ravel()
+    def _walk(self) -> tuple[IntArray, IntArray, NDArray[np.float32], IntArray]:
+        """Roots, features, thresholds and children with every node at twice its number.
+
+        Where a node lies at 2 i, its children lie at 2 i and 2 i + 1 of one list, so a step is three look-ups and one sum.
+        Thresholds are rounded down to the type of the numbers: a float32 is above one exactly when it is above the other.
+        """
+        rounded = self.thresholds.astype(np.float32)
+        lower = np.nextafter(rounded, np.float32(-np.inf), dtype=np.float32)
+        return (
+            2 * self.roots.astype(np.int64),
+            np.repeat(self.features.astype(np.int64), 2),
+            np.repeat(np.where(rounded > self.thresholds, lower, rounded), 2),
+            2 * self.children.astype(np.int64).ravel(),
+        )
 
     def leaves(self, rows: FloatArray) -> IntArray:
         """(n, t) node of the leaf that each row of (n, d) reaches in each tree."""
-        numbers, flat = rows.astype(np.float32).ravel(), self._flat_children
+        roots, features, thresholds, children = self._walk
+        if len(rows) == 1:  # a request: nothing to offset
+            numbers, node = rows[0].astype(np.float32), roots
+            for _ in range(self.depth):
+                node = children[node + (numbers[features[node]] > thresholds[node])]
+            return (node >> 1)[None]
+        numbers = rows.astype(np.float32).ravel()
         first = np.arange(len(rows))[:, None] * rows.shape[1]  # where a row's numbers begin
-        node: IntArray = np.broadcast_to(self.roots.astype(np.int64), (len(rows), len(self.roots)))
+        node = np.broadcast_to(roots, (len(rows), len(roots)))
         for _ in range(self.depth):
-            above = numbers.take(first + self.features.take(node)) > self.thresholds.take(node)
-            node = flat.take(2 * node + above)
-        return node
+            node = children[node + (numbers[first + features[node]] > thresholds[node])]
+        return node >> 1
 
     def predict(self, rows: FloatArray) -> FloatArray:
         """(n, k) sums over trees for rows (n, d); each row's are taken in the same order, whatever the batch."""
