@@ -121,7 +121,10 @@ class Selection:
         self.unfamiliar = self._unfamiliar(
             text, None if predictions.known_shares is None else float(predictions.known_shares[0])
         )
-        self.choice, self.other, self.share = self._draw(predictions)
+        self.explored = False
+        self.choice, self.other, base = self._draw(predictions)
+        self.chances: dict[int, float] = base if self._exploration == 0.0 else self._explore(base)
+        self.share = self.chances.get(self.choice, 1.0)
 
     def first(self) -> Pick:
         """The model to call first.
@@ -184,14 +187,18 @@ class Selection:
             )
         else:
             said.append(self.plan.reason)
-        if self.share < 1.0:
+        if self.explored:
+            said.append(
+                f"Explored: drawn with probability {self.share:.3f} from the models that the floor has room for."
+            )
+        elif self.share < 1.0:
             other = self._live.router.models[self.other]
             said.append(f"Drawn with probability {self.share:.3f}; otherwise {other}.")
         return tuple(said)
 
     def candidates(self, *, with_reasons: bool) -> tuple[dict[str, Any], ...]:
         """Every model of the pool as it was seen."""
-        chances = {self.other: 1.0 - self.share, self.choice: self.share} if self.plan is not None else {}
+        chances = self.chances
         found: list[dict[str, Any]] = []
         scores, costs_usd = self._as_predicted
         for entry in self._live.entries.values():
@@ -240,18 +247,55 @@ class Selection:
             return f"Only {known_share:.0%} of its words are known from training, less than {least:.0%}."
         return ""
 
-    def _draw(self, predictions: Any) -> tuple[int, int, float]:
-        """The choice, the choice of the operating point that the coin did not pick, the choice's probability."""
+    @property
+    def _exploration(self) -> float:
+        """Chance with which another model than the choice is tried."""
+        tier = self._ask.tier
+        if tier is None or self.plan is None or self.unfamiliar or self._pinned is not None:
+            return 0.0
+        return tier.exploration.share
+
+    def _explore(self, base: dict[int, float]) -> dict[int, float]:
+        """Perhaps another choice, and the probability of every model.
+
+        A tried model may be predicted to do worse than the choice by the room above the floor over the share of tries: so
+        the predicted mean, tries included, stays at the floor or above.
+        """
+        share, chances = (
+            self._exploration,
+            {index: chance * (1.0 - self._exploration) for index, chance in base.items()},
+        )
+        room = max(0.0, (self.internal_target or 0.0) - (self._ask.accuracy_target or 1.0)) / share
+        open_to = {
+            entry.index for entry in self._live.entries.values() if isinstance(self._upstreams(entry), tuple)
+        }
+        tried = {
+            index: [
+                other for other in sorted(open_to) if self.scores[other] >= self.scores[index] - room - _SAME
+            ]
+            or [index]
+            for index in base
+        }
+        for index, chance in base.items():
+            for other in tried[index]:
+                chances[other] = chances.get(other, 0.0) + share * chance / len(tried[index])
+        if self._rng.random() < share:
+            drawn = self._rng.choice(tried[self.choice])
+            self.explored, self.choice = drawn not in base, drawn
+        return chances
+
+    def _draw(self, predictions: Any) -> tuple[int, int, dict[int, float]]:
+        """The choice, the choice of the operating point that the coin did not pick, the probabilities of both."""
         router, plan = self._live.router, self.plan
         if plan is None:
-            return -1, -1, 1.0
+            return -1, -1, {}
         steering = self.steering
         if self.unfamiliar:
             if steering is not None:
                 best = steering.best(router, predictions)
             else:
                 best = int(router.choose(predictions, MOST_ACCURATE)[0])
-            return best, best, 1.0
+            return best, best, {best: 1.0}
         if steering is not None:
             upper, lower, weight = steering.pair(router, predictions)
         else:
@@ -259,10 +303,9 @@ class Selection:
             upper, weight = int(router.choose(predictions, mix.upper)[0]), mix.weight_upper
             lower = upper if mix.lower == mix.upper else int(router.choose(predictions, mix.lower)[0])
         if upper == lower:
-            return upper, upper, 1.0
-        if self._rng.random() < weight:
-            return upper, lower, weight
-        return lower, upper, 1.0 - weight
+            return upper, upper, {upper: 1.0}
+        chances = {upper: weight, lower: 1.0 - weight}
+        return (upper, lower, chances) if self._rng.random() < weight else (lower, upper, chances)
 
     def _direct(self, entry: PoolEntry) -> Pick:
         upstreams = self._upstreams(entry)
@@ -418,6 +461,7 @@ class Selection:
             propensity=self.share if chosen else 0.0,
             certified=chosen
             and not self.unfamiliar
+            and not self.explored
             and self.plan is not None
             and self.plan.certificate is not None
             and self.steering is None,

@@ -20,6 +20,7 @@ __all__ = [
     "BreakerSettings",
     "BudgetSettings",
     "ControlSettings",
+    "ExplorationSettings",
     "GatewaySettings",
     "LimitSettings",
     "ObservabilitySettings",
@@ -130,6 +131,18 @@ class TrackingSettings(_Section):
     )
 
 
+class ExplorationSettings(_Section):
+    """Answers of other models than the chosen one, so that there is something to learn from."""
+
+    share: float = Field(
+        default=0.0,
+        ge=0.0,
+        le=0.5,
+        description="Share of the tier's requests given to a model drawn from those whose predicted scores leave the "
+        "tier's predicted mean at its floor or above; 0: none.",
+    )
+
+
 class BudgetSettings(_Section):
     """What a tier may spend, all its tenants and all gateways on one store together."""
 
@@ -164,6 +177,7 @@ class TierSettings(_Section):
         default=("accuracy", "latency", "budget"),
         description="When they can't all hold, the last one gives way first, and the reply says which did.",
     )
+    exploration: ExplorationSettings = ExplorationSettings()
     audits: AuditSettings = AuditSettings()
     tracking: TrackingSettings = TrackingSettings()
 

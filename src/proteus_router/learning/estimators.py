@@ -1,0 +1,98 @@
+"""Off-policy estimates: what another router would have scored on traffic that this one served.
+
+Of every decision the answer of one model a is known, drawn with probability q(a | x) > 0. A target policy takes model b
+with probability pi(b | x). All three estimators are unbiased for its mean score, or nearly so, where q gives every model a
+chance that pi gives one; `overlap` says on how much of pi that holds. Intervals are normal.
+
+Source: Horvitz and Thompson 1952 (IPS); Swaminathan and Joachims 2015 (SNIPS); Dudik, Langford and Li 2011 (doubly robust).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.stats import norm
+
+from proteus_router.types import FloatArray
+
+__all__ = ["Estimate", "doubly_robust", "effective_size", "ips", "overlap", "snips"]
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """A mean with its standard error and a normal interval."""
+
+    value: float
+    error: float
+    low: float
+    high: float
+    n: int
+
+    @classmethod
+    def of_terms(cls, terms: FloatArray, confidence: float) -> Estimate:
+        """The mean of independent `terms` (n,)."""
+        n = len(terms)
+        if n < 2:
+            return cls(
+                float(terms.mean()) if n else float("nan"), float("inf"), float("-inf"), float("inf"), n
+            )
+        return cls.around(float(terms.mean()), float(terms.std(ddof=1) / np.sqrt(n)), n, confidence)
+
+    @classmethod
+    def around(cls, value: float, error: float, n: int, confidence: float) -> Estimate:
+        reach = float(norm.ppf(0.5 + confidence / 2.0)) * error
+        return cls(value, error, value - reach, value + reach, n)
+
+
+def ips(reward: FloatArray, weight: FloatArray, *, confidence: float = 0.95) -> Estimate:
+    """Inverse propensity: mean of w r, with w = pi(a | x) / q(a | x).
+
+    Parameters
+    ----------
+    reward, weight
+        (n,) score of the answer; its weight.
+    """
+    return Estimate.of_terms(weight * reward, confidence)
+
+
+def snips(reward: FloatArray, weight: FloatArray, *, confidence: float = 0.95) -> Estimate:
+    """Self-normalised: sum w r / sum w; its error by the delta method, sqrt(sum w^2 (r - v)^2) / sum w."""
+    total = float(weight.sum())
+    n = len(reward)
+    if n < 2 or total <= 0.0:
+        return Estimate(float("nan"), float("inf"), float("-inf"), float("inf"), n)
+    value = float((weight * reward).sum()) / total
+    error = float(np.sqrt((weight**2 * (reward - value) ** 2).sum())) / total
+    return Estimate.around(value, error, n, confidence)
+
+
+def doubly_robust(
+    reward: FloatArray,
+    weight: FloatArray,
+    predicted: FloatArray,
+    chances: FloatArray,
+    *,
+    confidence: float = 0.95,
+) -> Estimate:
+    """Mean of  sum_b pi(b | x) p_b(x) + w (r - p_a(x)): right if either the predictions or the propensities are.
+
+    Parameters
+    ----------
+    predicted
+        (n,) the prediction for the model that answered, p_a(x).
+    chances
+        (n,) sum over models of pi(b | x) p_b(x).
+    """
+    return Estimate.of_terms(chances + weight * (reward - predicted), confidence)
+
+
+def overlap(pi: FloatArray, q: FloatArray) -> float:
+    """Share of the target policy that the logged one could have shown: mean of pi's mass where q > 0; (n, k) each."""
+    return float(np.where(q > 0.0, pi, 0.0).sum(axis=1).mean())
+
+
+def effective_size(weight: FloatArray) -> float:
+    """Rows that would say as much with equal weights (Kish): (sum w)^2 / sum w^2."""
+    squares = float((weight**2).sum())
+    return float(weight.sum()) ** 2 / squares if squares > 0.0 else 0.0
