@@ -36,6 +36,8 @@ _COMMANDS = {
     "provider": ("proteus_router.cli.provider", "provider"),
     "judge": ("proteus_router.cli.judge", "judge"),
     "simulate": ("proteus_router.cli.simulate", "simulate"),
+    "replay": ("proteus_router.cli.learn", "replay"),
+    "learn": ("proteus_router.cli.learn", "learn"),
 }
 SYSTEM_REFUSED, INTERRUPTED = 10, 130
 

@@ -73,6 +73,7 @@ def doubly_robust(
     predicted: FloatArray,
     chances: FloatArray,
     *,
+    stands_for: FloatArray | None = None,
     confidence: float = 0.95,
 ) -> Estimate:
     """Mean of  sum_b pi(b | x) p_b(x) + w (r - p_a(x)): right if either the predictions or the propensities are.
@@ -83,8 +84,11 @@ def doubly_robust(
         (n,) the prediction for the model that answered, p_a(x).
     chances
         (n,) sum over models of pi(b | x) p_b(x).
+    stands_for
+        (n,) weights with mean 1 of rows that were not drawn alike; None: they were.
     """
-    return Estimate.of_terms(chances + weight * (reward - predicted), confidence)
+    terms = chances + weight * (reward - predicted)
+    return Estimate.of_terms(terms if stands_for is None else stands_for * terms, confidence)
 
 
 def overlap(pi: FloatArray, q: FloatArray) -> float:

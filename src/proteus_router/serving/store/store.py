@@ -17,6 +17,7 @@ from proteus_router.serving.records import ApiKey, DecisionRecord, Feedback
 from proteus_router.serving.store import decisions, keys
 from proteus_router.serving.store.database import Database
 from proteus_router.serving.store.feedback import MAX_ITEMS, FeedbackResult, store_feedback
+from proteus_router.serving.store.graded import Graded, read_graded
 from proteus_router.serving.store.grouping import FeedbackGroups
 from proteus_router.serving.store.loop import LoopStore
 from proteus_router.serving.store.migrate import migrate
@@ -220,6 +221,10 @@ class Store:
             for index, result in zip(unknown, again, strict=True):
                 results[index] = result
         return results
+
+    async def graded(self, *, tier: str | None = None, since: float = 0.0) -> list[Graded]:
+        """Graded decisions with their text, oldest first; those of one tier, or from a time on."""
+        return await self._read(lambda connection: read_graded(connection, tier=tier, since=since))
 
     async def create_key(self, key: ApiKey, token_sha256: str) -> None:
         await self._write(lambda connection: keys.insert_key(connection, key, token_sha256))

@@ -1,0 +1,206 @@
+"""Replay and learning on traffic that the gateway served in a world whose truth is known."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from proteus_router.cli import cli
+from proteus_router.config import HeadsConfig, PolicyConfig, TrainConfig
+from proteus_router.data.outcomes import OutcomeTable
+from proteus_router.data.synthetic import make_world
+from proteus_router.errors import ConfigError, InsufficientDataError, SchemaError
+from proteus_router.learning.estimators import Estimate
+from proteus_router.learning.learn import learn
+from proteus_router.learning.promote import judge
+from proteus_router.learning.replay import Replay, chances_of, replay
+from proteus_router.learning.traffic import Traffic
+from proteus_router.routing.router import Router
+from proteus_router.serving.store.graded import Graded
+from proteus_router.simulation.traffic import Serving, serve_traffic
+from proteus_router.simulation.world import SimulatedWorld, remembering
+from proteus_router.training.pipeline import train_router
+from proteus_router.training.stages import MemoryStages
+from proteus_router.training.train_log import TrainLog
+
+FLOOR = 0.70
+WORLD = make_world(3, n_models=5)
+CONFIG = TrainConfig(
+    heads=HeadsConfig(n_folds=3, forest_trees=20),
+    policy=PolicyConfig(steps=0, n_settings=80, query_dependent=False, bootstrap=50),
+)
+
+
+def quiet(stage: str, done: int, total: int) -> None:
+    return None
+
+
+@pytest.fixture(scope="module")
+def table() -> OutcomeTable:
+    return WORLD.sample(600, 5).table
+
+
+@pytest.fixture(scope="module")
+def router(table: OutcomeTable) -> Router:
+    return Router.from_artifact(
+        train_router(
+            table, config=CONFIG, encoder=None, stages=MemoryStages(), log=TrainLog(None), progress=quiet
+        )
+    )
+
+
+@pytest.fixture(scope="module")
+def universe(router: Router) -> SimulatedWorld:
+    return SimulatedWorld(WORLD, router.models, queries=3_000, seed=8)
+
+
+@pytest.fixture(scope="module")
+def graded(router: Router, universe: SimulatedWorld) -> list[Graded]:
+    serving = Serving(FLOOR, requests=3_000, exploration=0.2, audit_share=0.8)
+    return serve_traffic(remembering(router, universe.bank), universe, serving)
+
+
+@pytest.fixture(scope="module")
+def traffic(router: Router, graded: list[Graded]) -> Traffic:
+    return Traffic.of(graded, router.models)
+
+
+def test_the_store_hands_out_what_was_graded(graded: list[Graded], traffic: Traffic) -> None:
+    assert len(graded) == pytest.approx(2_400, abs=150)
+    assert {one.audit_probability for one in graded} == {0.8}
+    rows = np.arange(traffic.n)
+    assert traffic.logged.sum(axis=1) == pytest.approx(np.ones(traffic.n))
+    assert traffic.logged[rows, traffic.model] == pytest.approx([one.propensity for one in graded])
+    assert len(np.unique(traffic.model)) > 2
+
+
+def test_replay_of_the_router_that_served_is_what_was_served(router: Router, traffic: Traffic) -> None:
+    found = replay(router, traffic, FLOOR)
+    # It explored: what it would have done without is near what it did.
+    assert found.score.value == pytest.approx(found.served_score.value, abs=0.03)
+    assert found.same_model > 0.4  # two operating points share most texts
+    assert found.overlap == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize("target", [0.65, 0.78])
+def test_replay_of_another_target_covers_the_truth(
+    target: float, router: Router, traffic: Traffic, universe: SimulatedWorld
+) -> None:
+    found = replay(router, traffic, target, guarantee="expected", confidence=0.999)
+    bank = universe.bank
+    pi, _ = chances_of(router, router.predict(bank.queries), target, guarantee="expected")
+    score = float((pi * bank.expected).sum(axis=1).mean())
+    assert found.score.low <= score <= found.score.high
+    assert found.score_snips.low <= score <= found.score_snips.high
+    tokens = np.stack((bank.input_tokens, bank.output_tokens), axis=2)
+    cost = float((pi * (tokens * universe.usd_per_token).sum(axis=2)).sum(axis=1).mean())
+    assert found.cost_usd.low <= cost <= found.cost_usd.high
+
+
+def test_what_the_traffic_could_not_show_is_said(router: Router, traffic: Traffic) -> None:
+    without = replace(traffic, logged=np.eye(5)[traffic.model])
+    assert replay(router, without, 0.75, guarantee="expected").overlap < 0.95
+
+
+def test_heads_that_learned_know_more_than_those_that_did_not(
+    table: OutcomeTable, router: Router, traffic: Traffic
+) -> None:
+    few = table.take(np.arange(150))
+    alone, taught = (
+        Router.from_artifact(
+            train_router(
+                few,
+                config=CONFIG,
+                encoder=None,
+                stages=MemoryStages(),
+                log=TrainLog(None),
+                progress=quiet,
+                learned_from=extra,
+            )
+        )
+        for extra in (None, traffic.outcomes())
+    )
+    fresh = WORLD.sample(1_500, 77)
+
+    def error(one: Router) -> float:
+        columns = [WORLD.model_names.index(name) for name in one.models]
+        predicted = one.predict(fresh.table.queries).scores
+        return float(((predicted - fresh.expected_scores[:, columns]) ** 2).mean())
+
+    assert error(taught) < 0.96 * error(alone)
+    assert taught.target_map.n.max() <= 150  # certificates rest on the outcomes alone
+    trained = taught.trained_texts
+    assert trained is not None
+    assert trained.size > 150  # but an evaluation knows what was seen
+
+
+def test_learning_reports_and_judges_on_the_later_part(table: OutcomeTable, traffic: Traffic) -> None:
+    found = learn(table, traffic, FLOOR, config=CONFIG, encoder=None, progress=quiet)
+    assert found.n_learned == round(0.7 * traffic.n)
+    assert found.record.n == traffic.n - found.n_learned
+    assert found.verdict == judge(found.record)
+    with pytest.raises(InsufficientDataError, match="at least 500"):
+        learn(table, traffic.take(np.arange(100)), FLOOR, config=CONFIG, encoder=None, progress=quiet)
+    with pytest.raises(ConfigError, match="crossfit"):
+        learn(
+            table,
+            traffic,
+            FLOOR,
+            config=CONFIG.model_copy(update={"scheme": "split"}),
+            encoder=None,
+            progress=quiet,
+        )
+
+
+def record(**changes: object) -> Replay:
+    def span(low: float, high: float) -> Estimate:
+        return Estimate((low + high) / 2, 0.01, low, high, 1_000)
+
+    values: dict[str, object] = {
+        "n": 2_000,
+        "accuracy_target": 0.80,
+        "certified": True,
+        "score": span(0.80, 0.83),
+        "score_snips": span(0.80, 0.83),
+        "cost_usd": span(0.001, 0.002),
+        "served_score": span(0.80, 0.83),
+        "served_cost_usd": span(0.002, 0.003),
+        "score_gain": span(-0.01, 0.01),
+        "cost_saved_usd": span(0.0005, 0.001),
+        "overlap": 1.0,
+        "effective_n": 1_500.0,
+        "same_model": 0.8,
+    }
+    return Replay(**{**values, **changes})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"certified": False}, "can't certify"),
+        ({"score": Estimate(0.82, 0.02, 0.78, 0.86, 900)}, "more than 0.01 below"),
+        ({"cost_saved_usd": Estimate(0.001, 0.001, -0.001, 0.003, 900)}, "not shown to be cheaper"),
+        ({"overlap": 0.9}, "Explore more"),
+        ({"effective_n": 100.0}, "Explore more"),
+    ],
+)
+def test_a_candidate_that_is_not_shown_to_be_good_is_not_promoted(
+    changes: dict[str, object], reason: str
+) -> None:
+    assert judge(record()).promoted
+    verdict = judge(record(**changes))
+    assert not verdict.promoted
+    assert reason in verdict.reason
+
+
+def test_no_traffic_is_an_error_that_says_what_to_switch_on(router: Router, tmp_path: Path) -> None:
+    with pytest.raises(SchemaError, match="none of 0 graded decisions"):
+        Traffic.of([], router.models)
+    ran = CliRunner().invoke(
+        cli, ["replay", "--router", str(tmp_path / "none"), "--store", f"sqlite:///{tmp_path}/g.db"]
+    )
+    assert ran.exit_code != 0
