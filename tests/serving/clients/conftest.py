@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -24,3 +26,12 @@ def gateway(
     site = Site(tmp_path_factory.mktemp("gateway"), router_folder, f"{address}/v1", world)
     with site.in_thread() as listening:
         yield Served(listening, provider, site.questions)
+
+
+@pytest.fixture(autouse=True)
+def _leftovers_are_the_clients() -> Iterator[None]:
+    """Some clients leave event loops and sockets to the garbage collector; whose test it then runs in is not to blame."""
+    yield
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)
+        gc.collect()

@@ -64,6 +64,7 @@ async def tiers(gateway: Gateway, request: Request) -> Answer:
             "state": None,
             "max_latency_s": settings.max_latency_s,
             "budget": gateway.budgets.view(name),
+            "shadow": None if gateway.shadow is None else gateway.shadow.view(name),
         }
         entries.append(entry if view is None else {**entry, **view.to_dict()})
     answer: dict[str, Any] = {"object": "list", "data": entries}

@@ -97,6 +97,7 @@ class Completions:
         text = encoded_text(
             facts.turns, routing.text, min(routing.max_text_chars, live.router.max_query_chars)
         )
+        exchange.encoded = text
         if (
             ask.tier is not None
             and ask.tier_name is not None

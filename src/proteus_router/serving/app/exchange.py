@@ -44,6 +44,7 @@ class Exchange:
         self.http_status = 0
         self.error_code: str | None = None
         self.text: str | None = None
+        self.encoded = ""  # what the router read; a shadow reads it too
         self.answer: list[bytes] = []
         self.audit_share = 0.0  # chance with which an answer of this tier is drawn for grading
         self._fallbacks: list[str] = []
@@ -135,6 +136,16 @@ class Exchange:
         gateway.metrics.request(self.endpoint, self.http_status, seconds, record if decided else None)
         if decided:
             gateway.store.record(record)
+            self._shadow()
+
+    def _shadow(self) -> None:
+        """Let the shadow decide too, now that the answer is out."""
+        shadow, ask, pick = self.gateway.shadow, self.ask, self.pick
+        if shadow is None or ask is None or pick is None or self.status != "ok":
+            return
+        if ask.tier_name is not None and ask.accuracy_target is not None:
+            model = self.live.router.models[pick.entry.index]
+            shadow.saw(ask.tier_name, ask.accuracy_target, self.encoded, model)
 
     def _record(self, live: Live, seconds: float) -> DecisionRecord:
         ask, pick, selection = self.ask, self.pick, self.selection

@@ -21,6 +21,7 @@ from proteus_router.routing.router import Router
 from proteus_router.serving.app.ask import Ask
 from proteus_router.serving.app.live import Live, make_live
 from proteus_router.serving.app.sessions import Sessions
+from proteus_router.serving.app.shadow import Shadow
 from proteus_router.serving.ceilings import Ceilings, FirstBytes, TierBudgets
 from proteus_router.serving.clock import Clock
 from proteus_router.serving.control import STATES, Control, LoopStorePort
@@ -131,6 +132,7 @@ class Gateway:
         self.metrics = Metrics(self._gauges())
         self.request_log = RequestLog()
         self.control = Control(store.loop, lambda: self.live, clock)  # started by whoever serves
+        self.shadow = _shadow_of(configuration, self.rng)
         self.first_bytes = FirstBytes()
         self.budgets = TierBudgets(store, clock, lambda: self.live.budgets)  # started by whoever serves
         self.decision_id: Callable[[], str] = RandomIds("dec_")
@@ -229,12 +231,13 @@ class Gateway:
                     raise PermissionDeniedError("this gateway was started without files to reload from.")
                 configuration, router = await asyncio.to_thread(self._load)
                 fresh = make_live(configuration, router, generation=self.live.generation + 1)
+                shadow = await asyncio.to_thread(_shadow_of, configuration, self.rng)
             except ProteusError as error:
                 self.metrics.reload("refused")
                 _log.error("reload refused, generation %d goes on: %s", self.live.generation, error)
                 raise
             fixed = _changed_but_fixed(self.live, fresh)
-            self.live = fresh
+            self.live, self.shadow = fresh, shadow
             sessions = fresh.settings.routing.sessions
             self.sessions.configure(ttl_s=sessions.ttl_s, max_sessions=sessions.max_sessions)
             self.metrics.reload("done")
@@ -298,6 +301,17 @@ class Gateway:
             for name in self.live.entries if self.control.views else ():
                 yield (name,), float(name in self.control.quarantined)
 
+        def shadowed() -> Iterable[tuple[tuple[str, ...], float]]:
+            for name, tally in ({} if self.shadow is None else self.shadow.tallies).items():
+                yield (name, "same"), float(tally.same_model)
+                yield (name, "other"), float(tally.decisions - tally.same_model)
+                yield (name, "refused"), float(tally.refused)
+
+        def shadow_costs() -> Iterable[tuple[tuple[str, ...], float]]:
+            for name, tally in ({} if self.shadow is None else self.shadow.tallies).items():
+                yield (name, "live"), tally.live_cost_usd
+                yield (name, "shadow"), tally.shadow_cost_usd
+
         def first_bytes() -> Iterable[tuple[tuple[str, ...], float]]:
             now = self.clock.monotonic()
             for name in self.first_bytes.models():
@@ -314,6 +328,18 @@ class Gateway:
                     yield (name, "paced_left"), left.paced_usd
 
         return [
+            (
+                "proteus_shadow_decisions_total",
+                "Decisions of the shadow router: the live one's model, another one, or none.",
+                ("tier", "model"),
+                shadowed,
+            ),
+            (
+                "proteus_shadow_predicted_cost_usd_total",
+                "Predicted cost of what each of the two chose, by the shadow's heads.",
+                ("tier", "router"),
+                shadow_costs,
+            ),
             (
                 "proteus_model_first_byte_p95_seconds",
                 "95% quantile of the time to the first byte over the last minute.",
@@ -372,6 +398,15 @@ class Gateway:
             ("proteus_store_lag_seconds", "Age of the oldest of them.", (), one(lambda: self.store.lag_s)),
             ("proteus_store_dropped_total", "Decisions lost.", (), one(lambda: self.store.dropped)),
         ]
+
+
+def _shadow_of(configuration: Configuration, rng: random.Random) -> Shadow | None:
+    settings = configuration.settings
+    if settings.shadow.router is None:
+        return None
+    return Shadow(
+        Router.load(settings.shadow.router), min_known_words=settings.routing.min_known_words, rng=rng
+    )
 
 
 def is_loopback(host: str) -> bool:

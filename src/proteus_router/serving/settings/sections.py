@@ -29,6 +29,7 @@ __all__ = [
     "RoutingSettings",
     "ServerSettings",
     "SessionSettings",
+    "ShadowSettings",
     "StoreSettings",
     "TierSettings",
     "TimeoutSettings",
@@ -333,6 +334,12 @@ class ControlSettings(_Section):
     )
 
 
+class ShadowSettings(_Section):
+    """A second router beside the live one: it decides after each answer, nothing of it is served, both are compared."""
+
+    router: str | None = Field(default=None, min_length=1, description="Its folder; unset: none.")
+
+
 class OtelSettings(_Section):
     """Traces over OTLP/HTTP; needs ``pip install 'proteus-router[otel]'``. A change needs a restart."""
 
@@ -386,6 +393,7 @@ class GatewaySettings(BaseSettings):
     auth: AuthSettings = AuthSettings()
     store: StoreSettings = StoreSettings()
     control: ControlSettings = ControlSettings()
+    shadow: ShadowSettings = ShadowSettings()
     observability: ObservabilitySettings = ObservabilitySettings()
 
     @model_validator(mode="after")
