@@ -96,6 +96,27 @@ def test_ahead_of_its_pace_a_budget_first_tier_takes_the_cheapest_model() -> Non
     assert gateway.chat(HARD).headers["x-proteus-model"] == "large"  # half of it may be spent by now
 
 
+def test_in_the_red_a_budget_first_tier_takes_the_cheapest_model_of_all() -> None:
+    gateway = gateway_with(0.03, precedence=BUDGET_FIRST)
+    asyncio.run(gateway.gateway.budgets.refresh())  # as at the start
+    gateway.gateway.budgets.settle("standard", cost_usd=0.01, reserved_usd=0.0)
+    answer = gateway.chat(HARD)
+    assert answer.headers["x-proteus-model"] == "small"
+    assert answer.headers["x-proteus-gave-way"] == "accuracy"
+    assert any("ahead of its budget's pace" in reason for reason in gateway.store.last.reasons)
+    gateway.upstream.broken.add("small")  # what is left of the pool
+    assert gateway.chat(HARD).headers["x-proteus-model"] == "middle"
+
+
+def test_in_the_red_what_comes_before_the_budget_is_kept() -> None:
+    gateway = gateway_with(0.03, max_latency_s=1.0, precedence=["latency", "budget", "accuracy"])
+    for _ in range(10):
+        gateway.gateway.first_bytes.saw("small", 9.0, gateway.clock.monotonic())
+    asyncio.run(gateway.gateway.budgets.refresh())  # as at the start
+    gateway.gateway.budgets.settle("standard", cost_usd=0.01, reserved_usd=0.0)
+    assert gateway.chat(HARD).headers["x-proteus-model"] == "middle"
+
+
 def test_a_budget_that_is_used_up_refuses_where_it_comes_first() -> None:
     gateway = gateway_with(1e-6, precedence=BUDGET_FIRST)
     answer = gateway.chat(EASY)

@@ -28,10 +28,20 @@ def gateway(
         yield Served(listening, provider, site.questions)
 
 
-@pytest.fixture(autouse=True)
-def _leftovers_are_the_clients() -> Iterator[None]:
-    """Some clients leave event loops and sockets to the garbage collector; whose test it then runs in is not to blame."""
+@pytest.fixture(autouse=True, scope="module")
+def _leftovers_of_the_module() -> Iterator[None]:
+    """Some clients leave event loops and sockets to the garbage collector, which blames the test it runs in."""
     yield
+    _collect()
+
+
+@pytest.fixture(autouse=True)
+def _leftovers(_leftovers_of_the_module: None) -> Iterator[None]:
+    yield
+    _collect()
+
+
+def _collect() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ResourceWarning)
         gc.collect()

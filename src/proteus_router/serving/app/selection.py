@@ -351,19 +351,20 @@ class Selection:
         entries = [entry for entry, _ in fit.values()]
         if ceilings.precedence[0] == "accuracy" and not any(self.scores[e.index] >= floor for e in entries):
             return self._stand_in(frozenset(), "it can't serve this request")
-        kept, gave_way = narrowed(
-            entries,
-            ceilings.precedence,
-            {
-                "accuracy": lambda entry: self.scores[entry.index] >= floor,
-                "latency": lambda entry: ceilings.quick(entry.name),
-                "budget": lambda entry: ceilings.on_pace(self.costs_usd[entry.index]),
-            },
-        )
+        order = ceilings.precedence
+        tests: dict[Ceiling, Callable[[PoolEntry], bool]] = {
+            "accuracy": lambda entry: self.scores[entry.index] >= floor,
+            "latency": lambda entry: ceilings.quick(entry.name),
+            "budget": lambda entry: ceilings.on_pace(self.costs_usd[entry.index]),
+        }
+        kept, gave_way = narrowed(entries, order, tests)
         if not kept:
             return self._stand_in(frozenset(), "it can't serve this request")
         if "budget" in gave_way and ceilings.budget_is_hard:
-            return self._ahead_of_pace(kept, fit, ceilings)
+            before, _ = narrowed(
+                entries, order[: order.index("budget")], tests
+            )  # what comes first is kept all the same
+            return self._ahead_of_pace(before, fit, ceilings)
         if "accuracy" in gave_way:
             entry = max(kept, key=lambda entry: (self.scores[entry.index], -self.costs_usd[entry.index]))
         else:
