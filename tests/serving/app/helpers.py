@@ -173,6 +173,9 @@ class FakeStore:
     async def spent_by_tier(self, since: float) -> dict[str, float]:
         return {}
 
+    async def overview(self, since: float) -> dict[str, Any]:
+        return {"mix": [], "latest": []}
+
     async def healthy(self) -> bool:
         return not self.down
 

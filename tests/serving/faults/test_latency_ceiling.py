@@ -12,7 +12,7 @@ import proteus_router.serving.ceilings.latency as latency
 from proteus_router.serving.provider import Order, Provider
 from tests.serving.gateways import Site, call, chat
 
-USUAL_S, CEILING_S = 0.04, 0.08
+USUAL_S, CEILING_S = 0.15, 0.3
 
 
 @pytest.mark.slow
@@ -55,5 +55,5 @@ def test_a_slow_model_is_left_and_returned_to(
         after = answered(3.0)
     assert share > 0.3
     assert during[favourite] / during.total() < 0.1
-    assert f'proteus_model_first_byte_p95_seconds{{model="{favourite}"}} 0.1' in text
+    assert f'proteus_model_first_byte_p95_seconds{{model="{favourite}"}} 0.4' in text
     assert after[favourite] / after.total() > 0.8 * share

@@ -18,6 +18,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from proteus_router._version import __version__
 from proteus_router.routing.router import Router
+from proteus_router.serving import console
 from proteus_router.serving.app import admin, audits, endpoints
 from proteus_router.serving.app.completions import Completions
 from proteus_router.serving.app.endpoints import Answer, Endpoint, Handler
@@ -46,6 +47,11 @@ _PLAIN: tuple[tuple[str, str, Handler], ...] = (
     ("POST", "/v1/admin/models/{model}/release", audits.release_model),
     ("POST", "/v1/admin/reload", admin.reload),
     ("DELETE", "/v1/admin/keys/{key_id}", admin.revoke_key),
+    ("GET", "/v1/admin/overview", console.overview),
+    ("GET", "/console", console.page),
+    ("GET", "/console/console.js", console.script),
+    ("GET", "/console/console.css", console.style),
+    ("GET", "/console/icon.svg", console.icon),
     ("GET", "/healthz", endpoints.healthz),
     ("GET", "/readyz", endpoints.readyz),
     ("GET", "/metrics", endpoints.metrics),

@@ -9,7 +9,7 @@ import random
 import re
 import secrets
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 from proteus_router.errors import (
     AuthenticationError,
@@ -61,6 +61,7 @@ class StorePort(Protocol):
     async def list_keys(self) -> list[ApiKey]: ...
     async def healthy(self) -> bool: ...
     async def spent_by_tier(self, since: float) -> dict[str, float]: ...
+    async def overview(self, since: float) -> dict[str, Any]: ...
 
 
 class KeyringPort(Protocol):

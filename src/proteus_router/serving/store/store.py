@@ -7,7 +7,7 @@ import logging
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import sqlalchemy as sa
 
@@ -21,6 +21,7 @@ from proteus_router.serving.store.graded import Graded, read_graded
 from proteus_router.serving.store.grouping import FeedbackGroups
 from proteus_router.serving.store.loop import LoopStore
 from proteus_router.serving.store.migrate import migrate
+from proteus_router.serving.store.overview import read_overview
 from proteus_router.serving.store.retention import Retention
 from proteus_router.serving.store.writer import DecisionWriter
 
@@ -225,6 +226,10 @@ class Store:
     async def graded(self, *, tier: str | None = None, since: float = 0.0) -> list[Graded]:
         """Graded decisions with their text, oldest first; those of one tier, or from a time on."""
         return await self._read(lambda connection: read_graded(connection, tier=tier, since=since))
+
+    async def overview(self, since: float) -> dict[str, Any]:
+        """Requests and USD by tier and model since a time, and the latest decisions; no text."""
+        return await self._read(lambda connection: read_overview(connection, since))
 
     async def create_key(self, key: ApiKey, token_sha256: str) -> None:
         await self._write(lambda connection: keys.insert_key(connection, key, token_sha256))
