@@ -83,3 +83,12 @@ def test_the_store_tells_the_mix_and_the_latest_and_no_text(tmp_path: Path) -> N
         assert b"planted-secret" not in found.body
 
     asyncio.run(main())
+
+
+def test_the_grafana_dashboard_asks_for_metrics_that_there_are() -> None:
+    page = Harness().get("/metrics").body.decode()
+    known = set(re.findall(r"^# HELP (\w+)", page, re.MULTILINE))
+    text = (Path(__file__).parents[3] / "deploy" / "grafana" / "proteus.json").read_text(encoding="utf-8")
+    asked = set(re.findall(r"proteus_\w+", " ".join(re.findall(r'"expr": "([^"]*)"', text))))
+    assert len(asked) > 10
+    assert {name.removesuffix("_bucket") for name in asked} <= known

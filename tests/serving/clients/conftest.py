@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import warnings
 from collections.abc import Iterator
@@ -44,4 +45,7 @@ def _leftovers(_leftovers_of_the_module: None) -> Iterator[None]:
 def _collect() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ResourceWarning)
+        asyncio.set_event_loop(
+            None
+        )  # a loop that a client left as this thread's is let go here, not in another test
         gc.collect()

@@ -135,7 +135,7 @@ def _use(page: Any, name: str) -> None:
         page.click("text=Ask")
         assert "would cost about" in page.inner_text("#whatif-said")
     elif name == "decisions":
-        page.click("text=why? >> nth=0")
+        page.click("button:has-text('why') >> nth=0")
         page.wait_for_selector("#decision li")
     elif name == "keys":
         page.fill("#key-name", "from the console")

@@ -37,11 +37,11 @@ const STATES = { holding: "good", violated: "bad", at_risk: "warn", conflict: "w
 const badge = (state) => make("span", { class: `state ${STATES[state] || "hint"}` }, (state || "not audited").replaceAll("_", " "));
 const pairs = (found) => make("dl", {}, ...found.flatMap(([name, value]) => [make("dt", {}, name), make("dd", {}, value)]));
 
-function table(columns, rows, empty) {
+function table(columns, rows, empty, label = columns.map((column) => column[0]).join(", ")) {
   if (!rows.length) return make("p", { class: "hint" }, empty);
   const head = make("tr", {}, ...columns.map(([name, kind]) => make("th", { class: kind, scope: "col" }, name)));
   const body = rows.map((row) => make("tr", {}, ...row.map((cell, place) => make("td", { class: columns[place][1] }, cell))));
-  return make("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": "table" }, make("table", {}, make("thead", {}, head), make("tbody", {}, ...body)));
+  return make("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": label }, make("table", {}, make("thead", {}, head), make("tbody", {}, ...body)));
 }
 
 // ---- pages -----------------------------------------------------------------------------------------------------
@@ -84,7 +84,7 @@ function traffic() {
     const fixed = best.filter((model) => model.mean_score >= tier.accuracy_target).sort((a, b) => a.mean_cost_usd - b.mean_cost_usd)[0];
     const rows = mine.map((row) => [row.model, row.requests, `${((100 * row.requests) / requests).toFixed(0)}%`, usd(row.cost_usd)]);
     const found = [["requests", requests], ["spent", usd(cost)], ["per 1,000", requests ? usd((1000 * cost) / requests) : "–"], ["best fixed model", fixed ? `${fixed.name}: ${usd(1000 * fixed.mean_cost_usd)} per 1,000` : "none reaches the floor"]];
-    return make("article", { class: "card" }, make("h3", {}, tier.id), pairs(found), table([["model", ""], ["requests", "n"], ["share", "n"], ["USD", "n"]], rows, "No requests in the last day."));
+    return make("article", { class: "card" }, make("h3", {}, tier.id), pairs(found), table([["model", ""], ["requests", "n"], ["share", "n"], ["USD", "n"]], rows, "No requests in the last day.", `models of ${tier.id}`));
   });
   return [make("h2", {}, "Traffic of the last day"), make("div", { class: "cards" }, ...blocks)];
 }
@@ -122,8 +122,8 @@ function decisions() {
       shown.scrollIntoView({ block: "nearest" });
     } catch (error) { shown.replaceChildren(make("p", { class: "bad", role: "alert" }, error.message)); }
   };
-  const rows = seen.latest.map((one) => [make("button", { type: "button", onclick: () => open(one.id), "aria-label": `Explain ${one.id}` }, "why?"), new Date(one.created_at * 1000).toLocaleTimeString(), one.tier || "–", one.model || "–", one.certified ? "yes" : "no", one.status, usd(one.cost_usd), `${number(one.latency_s, 2)} s`]);
-  return [make("h2", {}, "Latest decisions"), shown, table([["", ""], ["at", ""], ["tier", ""], ["model", ""], ["certified", ""], ["status", ""], ["USD", "n"], ["took", "n"]], rows, "None yet.")];
+  const rows = seen.latest.map((one) => [make("button", { type: "button", onclick: () => open(one.id) }, `why ${one.id.slice(-4)}?`), new Date(one.created_at * 1000).toLocaleTimeString(), one.tier || "–", one.model || "–", one.certified ? "yes" : "no", one.status, usd(one.cost_usd), `${number(one.latency_s, 2)} s`]);
+  return [make("h2", {}, "Latest decisions"), shown, table([["explain", ""], ["at", ""], ["tier", ""], ["model", ""], ["certified", ""], ["status", ""], ["USD", "n"], ["took", "n"]], rows, "None yet.")];
 }
 
 function keys() {
@@ -133,7 +133,7 @@ function keys() {
     try {
       const { content } = await call("GET", "/v1/admin/keys");
       const rows = content.data.map((key) => [key.name, key.admin ? "admin" : key.tier || "any tier", key.budget_usd ? `${usd(key.budget_usd)} a ${key.budget_period}` : "–", key.revoked_at ? "revoked" : make("button", { type: "button", onclick: () => revoke(key) }, "Revoke")]);
-      list.replaceChildren(table([["name", ""], ["may", ""], ["budget", ""], ["", ""]], rows, "No keys yet."));
+      list.replaceChildren(table([["name", ""], ["may", ""], ["budget", ""], ["revoke", ""]], rows, "No keys yet."));
     } catch (error) { list.replaceChildren(make("p", { class: "bad", role: "alert" }, error.message)); }
   };
   const revoke = async (key) => {
