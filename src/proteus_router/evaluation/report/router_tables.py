@@ -75,7 +75,7 @@ def cost_table(analysis: Analysis, data: str) -> Table:
             against = analysis.versus.get((data, entry.name, way))
             rows.append(
                 (
-                    title + (" (*)" if deaf and entry.knob else ""),
+                    title + (" (*)" if deaf and entry.knob and ratio is not None else ""),
                     plus_minus(_main(analysis, data, entry.name, "req", way)),
                     plus_minus(_main(analysis, data, entry.name, "req_binding", way)),
                     plain(hind) if way == "expected" else DASH,
