@@ -11,6 +11,7 @@ import numpy as np
 __all__ = ["draw"]
 
 _INK, _TRACKED, _FIXED = "#1f2933", "#0b6e4f", "#b4532a"
+_FEW = 3
 _COLOURS = {True: _TRACKED, False: _FIXED}
 _STATES = {
     "insufficient_evidence": "#d5dbe1",
@@ -64,13 +65,22 @@ def _tier(axes: Any, records: Sequence[Mapping[str, Any]], name: str) -> None:
     for tracked, found in _by_loop(records):
         traces = [record["traces"][name] for record in found]
         requests, colour = traces[0]["requests"], _COLOURS[tracked]
-        for trace in traces:
-            axes.plot(requests, trace["recent_accuracy"], color=colour, linewidth=0.4, alpha=0.35)
+        recent = np.array([trace["recent_accuracy"] for trace in traces])
+        if len(traces) <= _FEW:
+            for line in recent:
+                axes.plot(requests, line, color=colour, linewidth=0.4, alpha=0.35)
+        else:  # many lines hide each other: their middle 80%
+            low, high = np.quantile(recent, (0.1, 0.9), axis=0)
+            axes.fill_between(requests, low, high, color=colour, alpha=0.25, linewidth=0)
         mean = np.mean([trace["accuracy"] for trace in traces], axis=0)
         axes.plot(requests, mean, color=colour, linewidth=1.8, label=f"{_loop(tracked)}: true mean so far")
-        axes.fill_between(
-            requests, traces[0]["lower"], traces[0]["upper"], color=colour, alpha=0.10, linewidth=0
-        )
+        if len(traces) <= _FEW:
+            axes.fill_between(
+                requests, traces[0]["lower"], traces[0]["upper"], color=colour, alpha=0.10, linewidth=0
+            )
+        else:
+            for edge in ("lower", "upper"):  # live intervals: of the first seed
+                axes.plot(requests, traces[0][edge], color=colour, linewidth=0.8, linestyle=":")
     axes.set_ylim(floor - 0.11, floor + 0.09)
     _state_strips(axes, records, name, floor)
     axes.set_title(f"{name}, floor {floor:g}", fontsize=9)
