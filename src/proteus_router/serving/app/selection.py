@@ -16,6 +16,7 @@ from proteus_router.errors import InfeasibleCostError, NoEligibleModelError
 from proteus_router.routing.router import Plan
 from proteus_router.routing.target_map import MOST_ACCURATE
 from proteus_router.serving.app.ask import Ask
+from proteus_router.serving.app.exploration import Tries
 from proteus_router.serving.app.facts import Facts
 from proteus_router.serving.app.live import Live, PoolEntry
 from proteus_router.serving.ceilings import Ceilings, narrowed
@@ -256,33 +257,16 @@ class Selection:
         return tier.exploration.share
 
     def _explore(self, base: dict[int, float]) -> dict[int, float]:
-        """Perhaps another choice, and the probability of every model.
-
-        A tried model may be predicted to do worse than the choice by the room above the floor over the share of tries: so
-        the predicted mean, tries included, stays at the floor or above.
-        """
-        share, chances = (
-            self._exploration,
-            {index: chance * (1.0 - self._exploration) for index, chance in base.items()},
-        )
-        room = max(0.0, (self.internal_target or 0.0) - (self._ask.accuracy_target or 1.0)) / share
-        open_to = {
+        """Perhaps another choice, and the probability of every model."""
+        open_to = [
             entry.index for entry in self._live.entries.values() if isinstance(self._upstreams(entry), tuple)
-        }
-        tried = {
-            index: [
-                other for other in sorted(open_to) if self.scores[other] >= self.scores[index] - room - _SAME
-            ]
-            or [index]
-            for index in base
-        }
-        for index, chance in base.items():
-            for other in tried[index]:
-                chances[other] = chances.get(other, 0.0) + share * chance / len(tried[index])
-        if self._rng.random() < share:
-            drawn = self._rng.choice(tried[self.choice])
+        ]
+        above = (self.internal_target or 0.0) - (self._ask.accuracy_target or 1.0)
+        tries = Tries.of(base, self.scores, open_to, share=self._exploration, above_floor=above)
+        if self._rng.random() < tries.share:
+            drawn = self._rng.choice(tries.models[self.choice])
             self.explored, self.choice = drawn not in base, drawn
-        return chances
+        return tries.chances
 
     def _draw(self, predictions: Any) -> tuple[int, int, dict[int, float]]:
         """The choice, the choice of the operating point that the coin did not pick, the probabilities of both."""
