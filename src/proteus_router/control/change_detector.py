@@ -25,6 +25,8 @@ _MOST = 0.9
 _NOISE = 0.03
 """Variance that a score has beyond that of a coin with the reference as its chance: keeps stakes finite."""
 _EDGE = 0.02
+_ON_FALLS = 0.8
+"""Share of the bets that are on falls where both are watched: a fall breaks a promise, a rise only costs money."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +57,7 @@ class ChangeDetector:
         A: where the references are the scores' true means, the mean number of audits until a false alarm is
         at least this.
     direction
-        ``fall`` watches for scores below their references only; ``both`` shares its bets evenly.
+        ``fall`` watches for scores below their references only; ``both`` puts a fifth of its bets on rises.
     """
 
     def __init__(self, *, false_alarm_every: float = 20_000.0, direction: Direction = "both") -> None:
@@ -77,7 +79,10 @@ class ChangeDetector:
     @property
     def level(self) -> float:
         """The sum of capitals, as a share of the alarm's."""
-        return sum(self._capital) / len(self._capital) / self.false_alarm_every
+        falls, rises = (sum(half) / len(_STAKES) for half in self._halves())
+        if self.direction == "both":
+            falls = _ON_FALLS * falls + (1.0 - _ON_FALLS) * rises
+        return falls / self.false_alarm_every
 
     def add(self, score: float, reference: float, *, number: int, predicted: float) -> Segment | None:
         """One audit.
@@ -123,6 +128,10 @@ class ChangeDetector:
         if self._audits[best] == 0:  # a sum of many small capitals, without a moment that stands out
             return None
         return Segment(self._since[best], self._audits[best], self._surplus[best])
+
+    def _halves(self) -> tuple[list[float], list[float]]:
+        """Capital of the bets on falls, and of those on rises."""
+        return self._capital[: len(_STAKES)], self._capital[len(_STAKES) :]
 
     def to_state(self) -> dict[str, Any]:
         return {

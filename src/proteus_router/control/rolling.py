@@ -9,18 +9,21 @@ from proteus_router.control.confidence_sequence import Bounds, ConfidenceSequenc
 
 __all__ = ["RollingSequence"]
 
+_STARTS = 4
+"""Within a window. Two would let the interval speak of half a window, too few audits for a fall of three points."""
+
 
 class RollingSequence:
-    """Keeps a confidence sequence per starting point, every half window; speaks of the oldest within the window.
+    """Keeps a confidence sequence per starting point, every quarter; speaks of the oldest within the window.
 
-    The interval reported covers the last w/2 to w requests. Each starting point's interval holds at all of its looks
+    The interval reported covers the last 3w/4 to w requests. Each starting point's interval holds at all of its looks
     together with the stated confidence; over a long life, a share of at most 1 - confidence of the starting points
     may ever have been wrong.
 
     Parameters
     ----------
     window
-        w, requests; at least 2.
+        w, requests; at least 4.
     centre, rate_floor, confidence
         As for `ConfidenceSequence`.
     """
@@ -28,8 +31,8 @@ class RollingSequence:
     def __init__(
         self, window: int, centre: float, *, rate_floor: float = 1.0, confidence: float = 0.95
     ) -> None:
-        if window < 2:
-            raise ValueError(f"a window needs at least 2 requests, not {window}.")
+        if window < 4:
+            raise ValueError(f"a window needs at least 4 requests, not {window}.")
         self.window = window
         self.centre = centre
         self.rate_floor = rate_floor
@@ -38,7 +41,7 @@ class RollingSequence:
 
     def add(self, score: float, *, position: int, rate: float = 1.0) -> None:
         """One audited request, the tier's `position`-th (from 1) since the reset. Order does not matter, within w."""
-        stride = self.window // 2
+        stride = self.window // _STARTS
         first = max(0, -(-(position - self.window) // stride) * stride)
         for start in range(first, position, stride):
             if start not in self._by_start:
@@ -49,7 +52,7 @@ class RollingSequence:
 
     def start(self, requests: int) -> int:
         """Requests that the window leaves out when there have been `requests`."""
-        stride = self.window // 2
+        stride = self.window // _STARTS
         return max(0, -(-(requests - self.window) // stride) * stride)
 
     def audits(self, requests: int) -> int:

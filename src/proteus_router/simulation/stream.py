@@ -45,7 +45,7 @@ class Setting:
     audit_share: float
     tracked: bool
     seed: int
-    window: int = 2_000
+    window: int = 4_000
 
 
 @dataclass

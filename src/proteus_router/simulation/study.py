@@ -21,8 +21,8 @@ from proteus_router.simulation.world import Universe, remembering
 __all__ = ["Study", "Task", "tasks_of"]
 
 
-_FORMAT = 2
-"""Of a stream's file; rises when records get other contents."""
+_FORMAT = 3
+"""Of a stream's file; rises when records get other contents, or the loop other numbers."""
 
 
 @dataclass(frozen=True, slots=True)
