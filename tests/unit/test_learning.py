@@ -15,17 +15,22 @@ from proteus_router.data.outcomes import OutcomeTable
 from proteus_router.data.synthetic import make_world
 from proteus_router.errors import ConfigError, InsufficientDataError, SchemaError
 from proteus_router.learning.estimators import Estimate
+from proteus_router.learning.heads import Taught, evidence_texts, taught
 from proteus_router.learning.learn import learn
 from proteus_router.learning.promote import judge
+from proteus_router.learning.recertify import recertified
 from proteus_router.learning.replay import Replay, chances_of, replay
 from proteus_router.learning.traffic import Traffic
+from proteus_router.routing.artifact import Artifact
 from proteus_router.routing.router import Router
 from proteus_router.serving.store.graded import Graded
 from proteus_router.simulation.traffic import Serving, serve_traffic
 from proteus_router.simulation.world import SimulatedWorld, remembering
 from proteus_router.training.pipeline import train_router
+from proteus_router.training.pool.evidence import Evidence
 from proteus_router.training.stages import MemoryStages
 from proteus_router.training.train_log import TrainLog
+from proteus_router.types import FloatArray
 
 FLOOR = 0.70
 WORLD = make_world(3, n_models=5)
@@ -106,54 +111,148 @@ def test_what_the_traffic_could_not_show_is_said(router: Router, traffic: Traffi
     assert replay(router, without, 0.75, guarantee="expected").overlap < 0.95
 
 
-def test_heads_that_learned_know_more_than_those_that_did_not(
-    table: OutcomeTable, router: Router, traffic: Traffic
+@pytest.fixture(scope="module")
+def few(table: OutcomeTable) -> OutcomeTable:
+    return table.take(np.arange(200))
+
+
+@pytest.fixture(scope="module")
+def small(few: OutcomeTable) -> Artifact:
+    """A router that was trained on two hundred outcomes: it has much to learn."""
+    return train_router(
+        few, config=CONFIG, encoder=None, stages=MemoryStages(), log=TrainLog(None), progress=quiet
+    )
+
+
+@pytest.fixture(scope="module")
+def lesson(small: Artifact, few: OutcomeTable, traffic: Traffic) -> Taught:
+    texts = evidence_texts(Evidence.of(small), few.queries[::-1])
+    seen = Router.from_artifact(small).predict(traffic.texts)
+    return taught(small, texts, traffic, seen, progress=quiet)
+
+
+def mean_square(predicted: FloatArray, expected: FloatArray) -> float:
+    return float(((predicted - expected) ** 2).mean())
+
+
+def test_heads_that_learned_know_more_than_those_that_did_not(small: Artifact, lesson: Taught) -> None:
+    fresh = WORLD.sample(1_500, 77)
+    alone, learned = (Router.from_artifact(found) for found in (small, lesson.artifact))
+    expected = fresh.expected_scores[:, [WORLD.model_names.index(name) for name in alone.models]]
+    before, after = (
+        mean_square(one.predict(fresh.table.queries).scores, expected) for one in (alone, learned)
+    )
+    assert after < 0.98 * before
+    assert learned.target_map.n.max() <= 200  # certificates rest on the outcomes alone, so far
+    assert learned.trained_texts is not None
+    assert learned.trained_texts.size > 200  # but an evaluation knows what was seen
+
+
+def test_predictions_of_the_traffic_that_taught_are_no_better_than_of_fresh_texts(
+    small: Artifact, lesson: Taught, traffic: Traffic, universe: SimulatedWorld
 ) -> None:
-    few = table.take(np.arange(150))
-    alone, taught = (
-        Router.from_artifact(
-            train_router(
-                few,
-                config=CONFIG,
-                encoder=None,
-                stages=MemoryStages(),
-                log=TrainLog(None),
-                progress=quiet,
-                learned_from=extra,
-            )
-        )
-        for extra in (None, traffic.outcomes())
+    row_of = {text: row for row, text in enumerate(universe.bank.queries)}
+    expected = universe.bank.expected[[row_of[text] for text in traffic.texts]]
+    fresh = SimulatedWorld(WORLD, Router.from_artifact(small).models, queries=3_000, seed=9).bank
+    learned = Router.from_artifact(lesson.artifact)
+    on_traffic = mean_square(lesson.predictions.scores, expected)
+    on_fresh = mean_square(learned.predict(fresh.queries).scores, fresh.expected)
+    assert on_traffic == pytest.approx(on_fresh, rel=0.08)
+    assert mean_square(learned.predict(traffic.texts).scores, expected) < 0.97 * on_traffic  # in sample it is
+
+
+def test_traffic_of_noise_teaches_nothing(small: Artifact, few: OutcomeTable, traffic: Traffic) -> None:
+    rng = np.random.default_rng(0)
+    noise = replace(traffic, score=(rng.random(traffic.n) < 0.5).astype(float))
+    router = Router.from_artifact(small)
+    found = taught(
+        small,
+        evidence_texts(Evidence.of(small), few.queries),
+        noise,
+        router.predict(noise.texts),
+        progress=quiet,
     )
     fresh = WORLD.sample(1_500, 77)
+    expected = fresh.expected_scores[:, [WORLD.model_names.index(name) for name in router.models]]
 
-    def error(one: Router) -> float:
-        columns = [WORLD.model_names.index(name) for name in one.models]
+    def contrast(one: Router) -> float:
         predicted = one.predict(fresh.table.queries).scores
-        return float(((predicted - fresh.expected_scores[:, columns]) ** 2).mean())
+        return mean_square(
+            predicted - predicted.mean(axis=1, keepdims=True),
+            expected - expected.mean(axis=1, keepdims=True),
+        )
 
-    assert error(taught) < 0.96 * error(alone)
-    assert taught.target_map.n.max() <= 150  # certificates rest on the outcomes alone
-    trained = taught.trained_texts
-    assert trained is not None
-    assert trained.size > 150  # but an evaluation knows what was seen
+    assert contrast(Router.from_artifact(found.artifact)) < 1.1 * contrast(router)
 
 
-def test_learning_reports_and_judges_on_the_later_part(table: OutcomeTable, traffic: Traffic) -> None:
-    found = learn(table, traffic, FLOOR, config=CONFIG, encoder=None, progress=quiet)
+def test_learning_needs_the_texts_that_the_router_was_trained_on(
+    small: Artifact, few: OutcomeTable, traffic: Traffic
+) -> None:
+    with pytest.raises(SchemaError, match="1 of the 200 queries"):
+        learn(small, few.queries[1:], traffic, FLOOR, progress=quiet)
+
+
+def test_traffic_certifies_what_the_outcomes_left_open(small: Artifact, traffic: Traffic) -> None:
+    router = Router.from_artifact(small)
+    found = recertified(small, traffic, router.predict(traffic.texts))
+    before, after = router.target_map, Router.from_artifact(found).target_map
+    resting = after.n == traffic.n
+    assert resting.any()
+    assert not resting.all()  # points far from what was served are not shown
+    # Half of the error goes to each kind of evidence: where the traffic says nothing the bound is a little lower.
+    assert np.array_equal(after.lower_bounds[:, ~resting], before.lower_bounds[1:, ~resting])
+    assert (after.floors[0] >= before.floors[1]).all()
+    assert (after.floors[0] > before.floors[0] + 0.01).any()
+    assert after.data_fingerprint != before.data_fingerprint
+    assert f"Where n is {traffic.n}, the bound rests on as many graded requests" in after.assumption
+    cheaper = Router.from_artifact(found).plan(FLOOR, on_infeasible="best_effort")
+    assert (
+        cheaper.mix.expected_cost_usd < router.plan(FLOOR, on_infeasible="best_effort").mix.expected_cost_usd
+    )
+
+
+def test_certifying_twice_begins_from_the_outcomes_again(small: Artifact, traffic: Traffic) -> None:
+    seen = Router.from_artifact(small).predict(traffic.texts)
+    once = recertified(small, traffic, seen)
+    twice = recertified(once, traffic, seen)
+    first, second = (Router.from_artifact(found).target_map for found in (once, twice))
+    assert np.array_equal(first.lower_bounds, second.lower_bounds)
+
+
+def test_what_the_traffic_could_not_have_shown_counts_as_wrong(small: Artifact, traffic: Traffic) -> None:
+    """Propensities of 1 for what was seen: the rest of an operating point's choices has no evidence at all."""
+    seen = Router.from_artifact(small).predict(traffic.texts)
+    blind = replace(traffic, logged=np.eye(5)[traffic.model])
+    some, few = (
+        Router.from_artifact(recertified(small, found, seen)).target_map for found in (traffic, blind)
+    )
+    best, left = (found.lower_bounds[0][found.n == traffic.n] for found in (some, few))
+    assert best.size > left.size
+    assert best.max() > left.max(initial=0.0) + 0.01
+
+
+def test_learning_reports_and_judges_on_the_later_part(
+    small: Artifact, few: OutcomeTable, traffic: Traffic
+) -> None:
+    found = learn(small, few.queries, traffic, FLOOR, progress=quiet)
     assert found.n_learned == round(0.7 * traffic.n)
     assert found.record.n == traffic.n - found.n_learned
     assert found.verdict == judge(found.record)
     with pytest.raises(InsufficientDataError, match="at least 500"):
-        learn(table, traffic.take(np.arange(100)), FLOOR, config=CONFIG, encoder=None, progress=quiet)
+        learn(small, few.queries, traffic.take(np.arange(100)), FLOOR, progress=quiet)
+
+
+def test_a_router_that_keeps_no_evidence_can_not_learn(few: OutcomeTable, traffic: Traffic) -> None:
+    split = train_router(
+        few,
+        config=CONFIG.model_copy(update={"scheme": "split"}),
+        encoder=None,
+        stages=MemoryStages(),
+        log=TrainLog(None),
+        progress=quiet,
+    )
     with pytest.raises(ConfigError, match="crossfit"):
-        learn(
-            table,
-            traffic,
-            FLOOR,
-            config=CONFIG.model_copy(update={"scheme": "split"}),
-            encoder=None,
-            progress=quiet,
-        )
+        learn(split, few.queries, traffic, FLOOR, progress=quiet)
 
 
 def record(**changes: object) -> Replay:

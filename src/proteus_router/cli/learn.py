@@ -77,33 +77,27 @@ def learn(
     output: Path,
     force: bool,
 ) -> None:
-    """Train the heads on DATASET and graded traffic, and write the router only if the traffic speaks for it.
+    """Learn heads and certificates from graded traffic, and write the router only if later traffic speaks for it.
 
-    DATASET holds the outcomes that ROUTER was trained on: operating points and certificates rest on them.
+    DATASET holds the outcomes that ROUTER was trained on: it keeps them without their texts.
     """
-    from proteus_router.config import TrainConfig
     from proteus_router.data.sources import read_outcomes
-    from proteus_router.encoders import load_encoder
     from proteus_router.learning.learn import learn as learned
-    from proteus_router.routing.artifact import publish_folder, write_artifact
-    from proteus_router.routing.router import Router
+    from proteus_router.routing.artifact import load_artifact, publish_folder, write_artifact
     from proteus_router.training.workspace import beside, refuse_to_overwrite
 
     refuse_to_overwrite(output, force=force)
-    router = Router.load(folder)
-    config = TrainConfig.model_validate(router.manifest["config"])
-    table = read_outcomes(dataset, max_query_chars=config.max_query_chars).with_models(list(router.models))
-    recorded = _recorded(config_file, store_url, tier, router.models)
+    artifact = load_artifact(folder)
+    queries = read_outcomes(dataset, max_query_chars=int(artifact.manifest["max_query_chars"])).queries
+    models = tuple(entry["name"] for entry in artifact.manifest["models"])
+    recorded = _recorded(config_file, store_url, tier, models)
     with ProgressBars() as progress:
-        found = learned(
-            table,
-            recorded.traffic,
-            recorded.target,
-            config=config,
-            encoder=None if config.encoder == "lexical" else load_encoder(config.encoder),
-            progress=progress,
-        )
+        found = learned(artifact, queries, recorded.traffic, recorded.target, progress=progress)
     click.echo(_table(found.record))
+    what = (
+        "heads and certificates" if found.new_heads else "certificates; the heads as they were serve cheaper"
+    )
+    click.echo(f"learned               {what}, from {found.n_learned} decisions")
     if not found.verdict.promoted:
         raise TrainingError(f"Not promoted: {found.verdict.reason}")
     partial = beside(output, ".partial")

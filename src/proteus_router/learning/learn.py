@@ -1,23 +1,26 @@
-"""A candidate whose heads have learned from graded traffic, judged on the traffic that came after."""
+"""A candidate that has learned from graded traffic, judged on the traffic that came after.
+
+Two things can be learned: what the heads don't know yet, and how much of the certificates' margin was for want of
+evidence. The candidate with the same heads and the one with new heads both take the earlier traffic as evidence; the one
+that then serves the target at the lower expected cost is judged.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from proteus_router.config import TrainConfig
-from proteus_router.data.outcomes import OutcomeTable
-from proteus_router.encoders.base import Encoder
 from proteus_router.errors import InsufficientDataError
+from proteus_router.learning.heads import evidence_texts, taught
 from proteus_router.learning.promote import Verdict, judge
+from proteus_router.learning.recertify import recertified
 from proteus_router.learning.replay import Replay, replay
 from proteus_router.learning.traffic import Traffic
 from proteus_router.routing.artifact import Artifact
 from proteus_router.routing.router import Router
-from proteus_router.training.pipeline import train_router
-from proteus_router.training.stages import MemoryStages
-from proteus_router.training.train_log import TrainLog
+from proteus_router.training.pool.evidence import Evidence
 from proteus_router.types import ProgressFn
 
 __all__ = ["Learned", "learn"]
@@ -29,32 +32,47 @@ FEWEST = 500
 
 @dataclass(frozen=True)
 class Learned:
-    """The candidate, its record on the traffic it has not seen, and whether it may serve."""
+    """The candidate, its record on the traffic it has not seen, and whether it may serve.
+
+    Attributes
+    ----------
+    new_heads
+        Whether its heads have learned, or its certificates alone.
+    n_learned
+        Decisions that it learned from.
+    """
 
     artifact: Artifact
+    new_heads: bool
     record: Replay
     verdict: Verdict
     n_learned: int
 
 
 def learn(
-    table: OutcomeTable,
-    traffic: Traffic,
-    target: float,
-    *,
-    config: TrainConfig,
-    encoder: Encoder | None,
-    progress: ProgressFn,
+    artifact: Artifact, texts: Sequence[str], traffic: Traffic, target: float, *, progress: ProgressFn
 ) -> Learned:
-    """Train anew on `table` and the earlier part of `traffic`, certify on `table`, judge on the later part.
+    """Learn from the earlier part of `traffic`, judge on the later one.
 
-    The traffic teaches the heads alone: which model answered was not left to chance in general, so operating points and
-    certificates rest on `table`, where every model was asked.
+    Parameters
+    ----------
+    artifact
+        The router that serves; of the default mode and scheme crossfit, whose evidence it keeps.
+    texts
+        Queries of the outcomes that it was trained on, in any order; more do no harm.
+    traffic
+        Over the router's models, oldest first.
+    target
+        That the traffic was served at.
 
     Raises
     ------
     InsufficientDataError
         Fewer than 500 graded decisions.
+    ConfigError
+        The router keeps no evidence.
+    SchemaError
+        `texts` lack queries that it was trained on.
     """
     if traffic.n < FEWEST:
         raise InsufficientDataError(
@@ -63,18 +81,21 @@ def learn(
             available=traffic.n,
             hint="Raise the tier's audits.share, keep text (audits.keep_text), and have the audits graded.",
         )
+    rows = evidence_texts(Evidence.of(artifact), texts)
     cut = round(LEARNED_SHARE * traffic.n)
     earlier, later = traffic.take(np.arange(cut)), traffic.take(np.arange(cut, traffic.n))
-    artifact = train_router(
-        table,
-        config=config,
-        encoder=encoder,
-        stages=MemoryStages(),
-        log=TrainLog(None),
-        progress=progress,
-        learned_from=earlier.outcomes(),
-    )
-    candidate = Router.from_artifact(artifact)
-    order = np.array([traffic.models.index(name) for name in candidate.models])
-    record = replay(candidate, later.with_models(order), target)
-    return Learned(artifact, record, judge(record), cut)
+    seen = Router.from_artifact(artifact).predict(earlier.texts)
+    learned = taught(artifact, rows, earlier, seen, progress=progress)
+    same, new = recertified(artifact, earlier, seen), learned.artifact
+    new = recertified(new, earlier, learned.predictions)
+    routers = [Router.from_artifact(found) for found in (same, new)]
+    new_heads = _expected_cost(routers[1], target) < _expected_cost(routers[0], target)
+    candidate = routers[new_heads]
+    record = replay(candidate, later, target)
+    return Learned((same, new)[new_heads], new_heads, record, judge(record), cut)
+
+
+def _expected_cost(router: Router, target: float) -> float:
+    """USD a request at the target; endless where it can't be certified."""
+    plan = router.plan(target, on_infeasible="best_effort")
+    return plan.mix.expected_cost_usd if plan.certificate is not None else float("inf")

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 
-from proteus_router.data.outcomes import OutcomeTable
+from proteus_router.data.grouping import text_fingerprints
 from proteus_router.errors import SchemaError
 from proteus_router.serving.store.graded import Graded
 from proteus_router.types import FloatArray, IntArray
@@ -103,6 +104,17 @@ class Traffic:
         }
         return replace(self, texts=tuple(self.texts[row] for row in rows), **arrays)
 
+    def followed_by(self, later: Self) -> Self:
+        """Both, `later` after this; they must be of the same models."""
+        if later.models != self.models:
+            raise SchemaError("traffic of two pools can't be joined.")
+        arrays: dict[str, Any] = {
+            field.name: np.concatenate((getattr(self, field.name), getattr(later, field.name)))
+            for field in fields(self)
+            if field.name not in ("texts", "models")
+        }
+        return replace(self, texts=(*self.texts, *later.texts), **arrays)
+
     def with_models(self, order: IntArray) -> Self:
         """The same decisions with the models in another order."""
         place = np.argsort(order)
@@ -113,11 +125,9 @@ class Traffic:
             logged=self.logged[:, order],
         )
 
-    def outcomes(self, name: str = "traffic") -> OutcomeTable:
-        """One observed model a row."""
-        scores = np.full((self.n, len(self.models)), np.nan)
-        costs = scores.copy()
-        rows = np.arange(self.n)
-        scores[rows, self.model], costs[rows, self.model] = self.score, self.cost_usd
-        ids = tuple(f"{name}-{row}" for row in rows)
-        return OutcomeTable(ids, self.texts, self.models, scores, costs, name=name)
+    def fingerprint(self) -> str:
+        """sha256 of which texts were answered by whom, how well."""
+        digest = hashlib.sha256("\n".join(self.models).encode("utf-8"))
+        for array in (text_fingerprints(self.texts), self.model, self.score, self.cost_usd):
+            digest.update(np.ascontiguousarray(array).tobytes())
+        return digest.hexdigest()

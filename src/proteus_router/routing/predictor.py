@@ -123,6 +123,16 @@ class HeadsPredictor:
             cost_bias=np.append(self.cost_bias, self.cost_bias @ log_costs + log_cost_bias),
         )
 
+    def joined(self, own: FloatArray, words: FloatArray, bias: FloatArray) -> Self:
+        """Scores before limits times `own` (k, k), plus a TF-IDF row's map `words` (v, k) and `bias` (k,); same costs."""
+        mixed = self._mixed(own, bias)
+        return replace(
+            mixed,
+            word_scores=mixed.word_scores + words,
+            cost_weights=self.cost_weights,
+            cost_bias=self.cost_bias,
+        )
+
     def with_cost_factors(self, factors: FloatArray) -> Self:
         """The same scores; predicted costs times `factors` (k,), all > 0."""
         return replace(self, cost_bias=self.cost_bias + np.log(factors))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import random
 import tempfile
 from dataclasses import dataclass
@@ -73,6 +74,8 @@ async def _serve(router: Router, universe: Universe, serving: Serving, folder: P
         rng=random.Random(serving.seed),
     )
     gateway: Gateway = app.state.gateway
+    numbers = itertools.count(1)
+    gateway.decision_id = lambda: f"dec_{next(numbers):032x}"
     gateway.audit_seed = f"simulation {serving.seed}"
     expected: dict[str, float] = {}
     await gateway.control.start()

@@ -11,7 +11,9 @@ from proteus_router.routing.policies import Policy
 from proteus_router.routing.target_map import Certificate, TargetMap
 from proteus_router.types import Arrays, FloatArray, IntArray, Meta, Predictions, Predictor
 
-__all__ = ["Fit", "certified"]
+__all__ = ["Fit", "certified", "evidence_map", "with_target_map"]
+
+_EVIDENCE_MAP = "evidence_map"
 
 
 @dataclass(frozen=True)
@@ -71,16 +73,40 @@ def certified(
         policy_fingerprint=policy_fingerprint,
         seed=manifest["seed"],
     )
-    map_arrays, map_meta = target_map.to_state()
     written = {
         "predictor": predictor_meta,
         "heads_report": fit.heads_report,
         "policy": {"fingerprint": policy_fingerprint, "state": policy_meta, "report": fit.policy_report},
-        "target_map": map_meta,
-        "certificates": _certificates(target_map),
     }
-    parts = {"predictor": predictor_arrays, "policy": policy_arrays, "target_map": map_arrays}
-    return replace(base, manifest={**manifest, **written}, parts={**base.parts, **parts})
+    parts = {"predictor": predictor_arrays, "policy": policy_arrays}
+    made = replace(base, manifest={**manifest, **written}, parts={**base.parts, **parts})
+    return with_target_map(made, target_map)
+
+
+def with_target_map(
+    base: Artifact, target_map: TargetMap, *, before_traffic: TargetMap | None = None
+) -> Artifact:
+    """`base` with its certificates replaced.
+
+    Parameters
+    ----------
+    before_traffic
+        The map that the evidence alone gives, where `target_map` rests on traffic too.
+    """
+    manifest, parts = dict(base.manifest), dict(base.parts)
+    manifest["certificates"] = _certificates(target_map)
+    for name, found in (("target_map", target_map), (_EVIDENCE_MAP, before_traffic)):
+        manifest.pop(name, None)
+        parts.pop(name, None)
+        if found is not None:
+            parts[name], manifest[name] = found.to_state()
+    return replace(base, manifest=manifest, parts=parts)
+
+
+def evidence_map(artifact: Artifact) -> TargetMap:
+    """The target map that the evidence alone gives."""
+    name = _EVIDENCE_MAP if _EVIDENCE_MAP in artifact.parts else "target_map"
+    return TargetMap.from_state(artifact.parts[name], artifact.manifest[name])
 
 
 def _certificates(target_map: TargetMap) -> list[Meta]:

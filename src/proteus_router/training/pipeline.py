@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from proteus_router._version import __version__
 from proteus_router.config import TrainConfig
@@ -24,7 +23,7 @@ from proteus_router.training.policy import Problem, fit_default_policy
 from proteus_router.training.pool.evidence import Evidence
 from proteus_router.training.stages import StageStore
 from proteus_router.training.train_log import TrainLog
-from proteus_router.types import Arrays, FloatArray, IntArray, Meta, Predictions, ProgressFn
+from proteus_router.types import Arrays, FloatArray, IntArray, Meta, ProgressFn
 
 __all__ = ["canonical_models", "model_entries", "train_router"]
 
@@ -47,7 +46,6 @@ def train_router(
     stages: StageStore,
     log: TrainLog,
     progress: ProgressFn,
-    learned_from: OutcomeTable | None = None,
 ) -> Artifact:
     """Train heads and policy, certify, and return what a router folder holds.
 
@@ -60,9 +58,6 @@ def train_router(
         The dense view beside the lexical one, or None for lexical alone.
     stages, log
         Where finished stages and the training log go.
-    learned_from
-        Outcomes that the heads learn from and nothing else does, such as traffic on which one model a query was asked:
-        operating points and certificates rest on `table`. Default mode only.
 
     Returns
     -------
@@ -72,13 +67,8 @@ def train_router(
     scheme = config.scheme or ("split" if config.mode == "paper" else "crossfit")
     if config.mode == "paper" and scheme == "crossfit":
         raise ConfigError("--mode paper has no out-of-fold predictions.", hint="Use scheme: split.")
-    if learned_from is not None and scheme != "crossfit":
-        raise ConfigError(
-            "Heads learn from traffic under scheme crossfit only.", hint="Use scheme: crossfit."
-        )
-    traffic = None if learned_from is None else learned_from.with_models(table.models)
     progress("grouping", 0, 1)
-    groups = near_text_groups((*table.queries, *(() if traffic is None else traffic.queries)))
+    groups = near_text_groups(table.queries)
     progress("grouping", 1, 1)
     fitting, evidence = np.arange(table.n_queries), np.arange(table.n_queries)
     if scheme == "split":
@@ -87,11 +77,8 @@ def train_router(
     fit_rows = table.take(fitting)
     if config.mode == "paper":
         fit = _fit_paper(fit_rows, groups[fitting], encoder, config, stages, log, progress)
-    elif traffic is None:
-        fit = _fit_default(fit_rows, fit_rows, groups[fitting], encoder, config, stages, log, progress)
     else:
-        fit = _fit_default(table, _stacked(table, traffic), groups, encoder, config, stages, log, progress)
-    groups = groups[: table.n_queries]
+        fit = _fit_default(fit_rows, groups[fitting], encoder, config, stages, log, progress)
 
     progress("certification", 0, 1)
     evidence_rows = table.take(evidence)
@@ -127,7 +114,9 @@ def train_router(
         "inputs": input_meta,
         "config": config.model_dump(mode="json"),
     }
-    parts: dict[str, Arrays] = {"training": {"text_fingerprints": _fingerprints(table, traffic)}}
+    parts: dict[str, Arrays] = {
+        "training": {"text_fingerprints": np.unique(text_fingerprints(table.queries))}
+    }
     if input_meta is not None:
         parts["inputs"] = input_arrays
     if fit.out_of_fold is not None and scheme == "crossfit":
@@ -150,25 +139,8 @@ def train_router(
     return artifact
 
 
-def _fingerprints(table: OutcomeTable, traffic: OutcomeTable | None) -> NDArray[np.uint64]:
-    """Of all texts that anything was fitted on."""
-    return np.unique(text_fingerprints((*table.queries, *(() if traffic is None else traffic.queries))))
-
-
-def _stacked(table: OutcomeTable, traffic: OutcomeTable) -> OutcomeTable:
-    """The rows of both, those of `table` first."""
-    return OutcomeTable(
-        tuple(str(row) for row in range(table.n_queries + traffic.n_queries)),
-        (*table.queries, *traffic.queries),
-        table.models,
-        np.concatenate((table.scores, traffic.scores)),
-        np.concatenate((table.costs_usd, traffic.costs_usd)),
-    )
-
-
 def _fit_default(
     rows: OutcomeTable,
-    heads_rows: OutcomeTable,
     groups: IntArray,
     encoder: Encoder | None,
     config: TrainConfig,
@@ -176,9 +148,8 @@ def _fit_default(
     log: TrainLog,
     progress: ProgressFn,
 ) -> Fit:
-    """The policy on `rows`; the heads on `heads_rows`, which begin with them. `groups` are those of `heads_rows`."""
     heads = fit_heads(
-        heads_rows,
+        rows,
         groups,
         encoder=encoder,
         config=config.heads,
@@ -186,14 +157,12 @@ def _fit_default(
         stages=stages,
         progress=progress,
     )
-    n = rows.n_queries
-    oof = Predictions(heads.oof.scores[:n], heads.oof.costs_usd[:n])
     problem = Problem(
-        predicted_scores=oof.scores,
-        predicted_costs_usd=oof.costs_usd,
+        predicted_scores=heads.oof.scores,
+        predicted_costs_usd=heads.oof.costs_usd,
         scores=rows.scores,
         costs_usd=rows.costs_usd,
-        groups=groups[:n],
+        groups=groups,
     )
     policy = fit_default_policy(
         problem, config=config.policy, seed=config.seed, stages=stages, log=log, progress=progress
@@ -205,7 +174,7 @@ def _fit_default(
         accuracy=policy.accuracy,
         cost_usd=policy.cost_usd,
         out_of_fold_choices=policy.out_of_fold_choices,
-        out_of_fold=oof,
+        out_of_fold=heads.oof,
         heads_report=heads.report.to_dict(),
         policy_report=policy.report,
     )

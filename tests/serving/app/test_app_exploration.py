@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from proteus_router.errors import ConfigError
-from tests.serving.app.helpers import EASY, HARD, Harness, make_settings
+from proteus_router.types import Predictions
+from tests.serving.app.helpers import EASY, HARD, ROUTER, Harness, make_settings
 
 MIDDLING = "x" * 60
 
@@ -67,6 +70,25 @@ def test_a_tried_model_is_not_certified_and_says_why() -> None:
     assert tried
     assert not any(record.certified for record in tried)
     assert {answer.status for answer in answers} == {200}
+
+
+class _MiddleIsWorse:
+    """Predicts of the middle model less than of the small one: no operating point ever takes it."""
+
+    def predict(self, texts: Sequence[str]) -> Predictions:
+        known = ROUTER.predictor.predict(texts)
+        scores = known.scores.copy()
+        scores[:, 1] = scores[:, 0] - 0.01
+        return replace(known, scores=scores)
+
+
+def test_only_what_the_router_would_take_at_some_target_is_tried() -> None:
+    tiers = {"standard": {"accuracy_target": 0.60, "exploration": {"share": 0.5}}}
+    settings = make_settings(tiers=tiers, routing={"sessions": {"derive": False}})
+    gateway = Harness(settings, router=replace(ROUTER, predictor=_MiddleIsWorse(), _plans={}))
+    for _ in range(200):
+        gateway.chat("x" * 10)
+    assert {record.model for record in gateway.store.records} == {"small", "large"}
 
 
 def test_a_model_that_can_not_serve_is_not_tried() -> None:

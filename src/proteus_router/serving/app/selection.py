@@ -124,7 +124,9 @@ class Selection:
         )
         self.explored = False
         self.choice, self.other, base = self._draw(predictions)
-        self.chances: dict[int, float] = base if self._exploration == 0.0 else self._explore(base)
+        self.chances: dict[int, float] = (
+            base if self._exploration == 0.0 else self._explore(base, predictions)
+        )
         self.share = self.chances.get(self.choice, 1.0)
 
     def first(self) -> Pick:
@@ -256,10 +258,15 @@ class Selection:
             return 0.0
         return tier.exploration.share
 
-    def _explore(self, base: dict[int, float]) -> dict[int, float]:
+    def _explore(self, base: dict[int, float], predictions: Any) -> dict[int, float]:
         """Perhaps another choice, and the probability of every model."""
+        router = self._live.router
+        # Those that the router would take at some other target: of the others nothing needs to be known.
+        rivals = {int(router.choose(predictions, point)[0]) for point in range(router.policy.n_points)}
         open_to = [
-            entry.index for entry in self._live.entries.values() if isinstance(self._upstreams(entry), tuple)
+            entry.index
+            for entry in self._live.entries.values()
+            if entry.index in rivals and isinstance(self._upstreams(entry), tuple)
         ]
         above = (self.internal_target or 0.0) - (self._ask.accuracy_target or 1.0)
         tries = Tries.of(base, self.scores, open_to, share=self._exploration, above_floor=above)

@@ -1,0 +1,116 @@
+"""Certificates from traffic: what graded, explored requests prove of operating points near those that served.
+
+A certificate from a thousand outcomes must leave two or three points of margin; ten thousand graded requests leave one.
+Every operating point keeps the better of two lower bounds, that of the router's evidence and that of the traffic, each made
+at half of the error allowed: so the promise is as strong as before.
+
+The traffic's bound is doubly robust and normal. It counts where the weighted requests are worth a quarter of their number:
+beyond that a few heavy weights decide, and no normal bound can be trusted. What the traffic could not have shown scores 0.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, replace
+
+import numpy as np
+from scipy.stats import norm
+
+from proteus_router.learning.estimators import effective_size
+from proteus_router.learning.replay import MIN_KNOWN_WORDS
+from proteus_router.learning.traffic import Traffic
+from proteus_router.routing.artifact import Artifact
+from proteus_router.routing.router import Router
+from proteus_router.routing.target_map import MOST_ACCURATE, TargetMap
+from proteus_router.training.certified import evidence_map, with_target_map
+from proteus_router.types import FloatArray, Predictions
+
+__all__ = ["LEAST_WORTH", "recertified"]
+
+LEAST_WORTH = 0.25
+"""Effective over actual number of requests, from which on a point may rest on the traffic."""
+FEWEST_EFFECTIVE = 500.0
+
+
+def recertified(artifact: Artifact, traffic: Traffic, predictions: Predictions) -> Artifact:
+    """`artifact` with the better of both bounds at each operating point.
+
+    Parameters
+    ----------
+    traffic, predictions
+        Requests with the router's predictions of them, made without their own scores.
+    """
+    base = evidence_map(artifact)
+    proved = _Terms.of(Router.from_artifact(artifact), traffic, predictions).bounds(base)
+    # The evidence's bounds at half of each level's error are those of the next level.
+    by_evidence = base.lower_bounds[1:]
+    by_traffic = proved.lower_bounds[:-1]
+    wins = by_traffic[0] > by_evidence[0]
+    if not wins.any():
+        return with_target_map(artifact, base)
+    digest = hashlib.sha256((base.data_fingerprint + traffic.fingerprint()).encode("utf-8")).hexdigest()
+    found = replace(
+        base,
+        lower_bounds=np.maximum(by_evidence, by_traffic),
+        covered=base.covered[:-1],
+        n=np.where(wins, traffic.n, base.n),
+        evidence_accuracy=np.where(wins, proved.estimate, base.evidence_accuracy),
+        data_fingerprint=digest,
+        assumption=f"{base.assumption} {_ASSUMPTION.format(n=traffic.n)}",
+    )
+    return with_target_map(artifact, found, before_traffic=base)
+
+
+_ASSUMPTION = (
+    "Where n is {n}, the bound rests on as many graded requests of live traffic instead, each weighted with the recorded "
+    "probability of its model: they are draws from the distribution of the queries to come, and grading did not look at "
+    "scores. That bound is normal; its validity is shown by simulation."
+)
+
+
+@dataclass(frozen=True)
+class _Proved:
+    estimate: FloatArray  # (P,)
+    lower_bounds: (
+        FloatArray  # (L, P) each at half of its level's error; 0 where the traffic is worth too little
+    )
+
+
+@dataclass(frozen=True)
+class _Terms:
+    """Doubly robust terms and weights of every vertex on every request, (V, n) each."""
+
+    terms: FloatArray
+    weights: FloatArray
+
+    @classmethod
+    def of(cls, router: Router, traffic: Traffic, predictions: Predictions) -> _Terms:
+        rows = np.arange(traffic.n)
+        own, drawn = predictions.scores[rows, traffic.model], traffic.logged[rows, traffic.model]
+        strange = np.zeros(traffic.n, dtype=bool)
+        if predictions.known_shares is not None:
+            strange = predictions.known_shares < MIN_KNOWN_WORDS
+        careful = router.choose(predictions, MOST_ACCURATE)
+        n_points = router.target_map.vertex_accuracy.size
+        terms, weights = np.empty((n_points, traffic.n)), np.empty((n_points, traffic.n))
+        for point in range(n_points):
+            chosen = np.where(strange, careful, router.choose(predictions, point))
+            weight = (chosen == traffic.model) / drawn
+            shown = np.where(traffic.logged[rows, chosen] > 0.0, predictions.scores[rows, chosen], 0.0)
+            terms[point] = traffic.audit_weight * (shown + weight * (traffic.score - own))
+            weights[point] = traffic.audit_weight * weight
+        return cls(terms, weights)
+
+    def bounds(self, base: TargetMap) -> _Proved:
+        deltas = (1.0 - base.confidence) / base.covered / 2.0
+        reach = norm.ppf(1.0 - deltas)
+        estimate, bounds = np.zeros(base.upper.size), np.zeros((deltas.size, base.upper.size))
+        n = self.terms.shape[1]
+        for at, (upper, share) in enumerate(zip(base.upper, base.weight_upper, strict=True)):
+            lower = min(int(upper) + 1, len(self.terms) - 1)
+            terms = share * self.terms[upper] + (1.0 - share) * self.terms[lower]
+            weights = share * self.weights[upper] + (1.0 - share) * self.weights[lower]
+            estimate[at] = terms.mean()
+            if effective_size(weights) >= max(LEAST_WORTH * n, FEWEST_EFFECTIVE):
+                bounds[:, at] = estimate[at] - reach * terms.std(ddof=1) / np.sqrt(n)
+        return _Proved(estimate, np.clip(bounds, 0.0, 1.0))
