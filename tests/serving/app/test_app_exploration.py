@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
 
 from proteus_router.errors import ConfigError
+from proteus_router.routing.points import PointPolicy
 from proteus_router.types import Predictions
 from tests.serving.app.helpers import EASY, HARD, ROUTER, Harness, make_settings
 
@@ -73,9 +74,9 @@ def test_a_tried_model_is_not_certified_and_says_why() -> None:
 
 
 class _MiddleIsWorse:
-    """Predicts of the middle model less than of the small one: no operating point ever takes it."""
+    """Predicts of the middle model less than of the small one: no price of cost makes it the choice."""
 
-    def predict(self, texts: Sequence[str]) -> Predictions:
+    def predict(self, texts: list[str]) -> Predictions:
         known = ROUTER.predictor.predict(texts)
         scores = known.scores.copy()
         scores[:, 1] = scores[:, 0] - 0.01
@@ -85,7 +86,12 @@ class _MiddleIsWorse:
 def test_only_what_the_router_would_take_at_some_target_is_tried() -> None:
     tiers = {"standard": {"accuracy_target": 0.60, "exploration": {"share": 0.5}}}
     settings = make_settings(tiers=tiers, routing={"sessions": {"derive": False}})
-    gateway = Harness(settings, router=replace(ROUTER, predictor=_MiddleIsWorse(), _plans={}))
+    assert isinstance(ROUTER.policy, PointPolicy)
+    policy = replace(
+        ROUTER.policy, fixed=np.full(ROUTER.policy.n_points, -1)
+    )  # nor is there "always the middle one"
+    router = replace(ROUTER, predictor=_MiddleIsWorse(), policy=policy, _plans={})
+    gateway = Harness(settings, router=router)
     for _ in range(200):
         gateway.chat("x" * 10)
     assert {record.model for record in gateway.store.records} == {"small", "large"}
