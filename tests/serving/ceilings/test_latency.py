@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from proteus_router.errors import UpstreamTimeoutError
 from proteus_router.serving.ceilings import FirstBytes
 from tests.serving.app.helpers import EASY, HARD, Harness, make_settings
 
@@ -47,8 +48,47 @@ def test_a_slow_model_is_left_and_tried_again_after_a_minute() -> None:
     assert ask(gateway, 6)[-1] == "middle"  # the cheapest of those that do as well and are quick
     assert set(ask(gateway, 20)) == {"middle"}
     gateway.upstream.slow.clear()
+    gateway.upstream.took_s = 0.0
     gateway.clock.now += 61.0
+    tried: list[str] = []
+    for _ in range(12):  # one request a second tries it, the others stay where they are
+        tried += ask(gateway, 5)
+        gateway.clock.now += 1.0
+    assert tried[:5] == ["small", *["middle"] * 4]
+    assert tried.count("small") == 10 + 5 + 5  # ten answers tell that it is quick again
     assert set(ask(gateway, 20)) == {"small"}
+
+
+def test_a_model_that_is_still_slow_gets_no_more_than_a_request_a_second() -> None:
+    gateway = gateway_with(max_latency_s=1.0)
+    gateway.upstream.slow["small"] = 3.0
+    gateway.upstream.took_s = 0.0
+    ask(gateway, 20)
+    gateway.clock.now += 61.0
+    seen: list[str] = []
+    for _ in range(30):
+        seen += ask(gateway, 5)
+        gateway.clock.now += 1.0
+    assert seen.count("small") == 10  # then it is known to be slow
+
+
+def test_the_first_byte_of_a_whole_answer_says_nothing_of_a_stream() -> None:
+    seen = FirstBytes()
+    for _ in range(20):
+        seen.saw("m", 9.0, now=0.0)
+        seen.saw("m", 0.3, now=0.0, streamed=True)
+    assert not seen.quick("m", 1.0, now=1.0)
+    assert seen.quick("m", 1.0, now=1.0, streamed=True)
+    assert sorted(seen.known(now=1.0)) == [("m", False, 9.0), ("m", True, 0.3)]
+
+
+def test_who_takes_over_from_a_model_that_failed_is_quick_too() -> None:
+    gateway = gateway_with(max_latency_s=1.0)
+    gateway.upstream.slow["middle"] = 3.0
+    for _ in range(12):
+        gateway.chat(EASY, model="middle")
+    gateway.upstream.script["small"] = UpstreamTimeoutError("small: silent.", model="small")
+    assert ask(gateway, 1) == ["large"]  # middle is cheaper and would do, but it is slow
 
 
 def test_without_a_bound_nothing_is_left() -> None:
@@ -103,7 +143,7 @@ def test_metrics_show_the_quantile() -> None:
     gateway = gateway_with(max_latency_s=1.0)
     ask(gateway, 12)
     text = gateway.get("/metrics").body.decode()
-    assert 'proteus_model_first_byte_p95_seconds{model="small"} 0.25' in text
+    assert 'proteus_model_first_byte_p95_seconds{answer="whole",model="small"} 0.25' in text
 
 
 def test_a_session_leaves_a_model_that_became_slow() -> None:

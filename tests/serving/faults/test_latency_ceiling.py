@@ -21,6 +21,7 @@ def test_a_slow_model_is_left_and_returned_to(
     site: Site, provider: Provider, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(latency, "_WINDOW_S", 6.0)  # a minute would be waited for otherwise
+    monkeypatch.setattr(latency, "_PROBE_EVERY_S", 0.1)
     tier = {"accuracy_target": 0.45, "max_latency_s": CEILING_S}
     site.changes = {"tiers": {"economy": tier}, "routing": {"sessions": {"derive": False}}}
     provider.orders.set("*", Order(latency_s=USUAL_S))
@@ -56,7 +57,9 @@ def test_a_slow_model_is_left_and_returned_to(
         after = answered(3.0)
     assert share > 0.3
     assert during[favourite] / during.total() < 0.1
-    shown = re.search(rf'proteus_model_first_byte_p95_seconds{{model="{favourite}"}} (\S+)', text)
+    shown = re.search(
+        rf'proteus_model_first_byte_p95_seconds{{answer="whole",model="{favourite}"}} (\S+)', text
+    )
     assert shown is not None
     assert float(shown[1]) > CEILING_S
     assert after[favourite] / after.total() > 0.8 * share

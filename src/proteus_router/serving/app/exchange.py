@@ -60,7 +60,8 @@ class Exchange:
         self.model, self.reply = model, reply
         self.attempts += reply.attempts
         self.first_byte_s = reply.first_byte_s
-        self.gateway.first_bytes.saw(model.name, reply.first_byte_s, self.gateway.clock.monotonic())
+        now = self.gateway.clock.monotonic()
+        self.gateway.first_bytes.saw(model.name, reply.first_byte_s, now, streamed=self.stream)
         self.gateway.metrics.attempts(model.name, reply.attempts)
 
     def refused(self, error: ProteusError, http_status: int) -> None:

@@ -204,14 +204,14 @@ class Gateway:
             return given.decode("ascii")
         return self._new_request_id()
 
-    def ceilings(self, ask: Ask) -> Ceilings | None:
+    def ceilings(self, ask: Ask, *, streamed: bool) -> Ceilings | None:
         """What a request must stay under beside its floor; None: nothing."""
         if ask.tier is None or (ask.max_latency_s is None and ask.tier.budget is None):
             return None
-        now = self.clock.monotonic()
+        now, bound = self.clock.monotonic(), ask.max_latency_s
         return Ceilings(
-            ask.max_latency_s,
-            lambda model: self.first_bytes.p95_s(model, now),
+            lambda model: bound is None or self.first_bytes.quick(model, bound, now, streamed=streamed),
+            lambda model: self.first_bytes.sent(model, now, streamed=streamed),
             self.budgets.left(ask.tier_name),
             ask.tier.precedence,
         )

@@ -83,11 +83,8 @@ def gauges_of(gateway: Gateway) -> list[Gauge]:
             yield (name, "shadow"), tally.shadow_cost_usd
 
     def first_bytes() -> Iterable[tuple[tuple[str, ...], float]]:
-        now = gateway.clock.monotonic()
-        for name in gateway.first_bytes.models():
-            seconds = gateway.first_bytes.p95_s(name, now)
-            if seconds is not None:
-                yield (name,), seconds
+        for name, streamed, seconds in gateway.first_bytes.known(gateway.clock.monotonic()):
+            yield (name, "streamed" if streamed else "whole"), seconds
 
     def budgets() -> Iterable[tuple[tuple[str, ...], float]]:
         for name, budget in gateway.live.budgets.items():
@@ -112,8 +109,8 @@ def gauges_of(gateway: Gateway) -> list[Gauge]:
         ),
         (
             "proteus_model_first_byte_p95_seconds",
-            "95% quantile of the time to the first byte over the last minute.",
-            ("model",),
+            "95% quantile of the time to the first byte over the last minute, of streamed and of whole answers.",
+            ("model", "answer"),
             first_bytes,
         ),
         (

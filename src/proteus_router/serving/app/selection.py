@@ -146,7 +146,7 @@ class Selection:
             if kept is not None:
                 return kept
         if self._ceilings is not None:
-            return self._under(self._ceilings)
+            return self._under(self._ceilings, frozenset())
         for entry in self._live.by_index[self.choice]:
             upstreams = self._upstreams(entry)
             if isinstance(upstreams, tuple):
@@ -157,6 +157,11 @@ class Selection:
         """Who takes over when the models named in `tried` failed; None: nobody may."""
         if self._ask.direct is not None or self._locked:
             return None
+        if self._ceilings is not None:
+            try:
+                return self._under(self._ceilings, tried)
+            except (NoEligibleModelError, InfeasibleCostError):
+                return None
         for entry in self._live.by_index[self.choice]:  # another name of the same model
             upstreams = () if entry.name in tried else self._upstreams(entry)
             if isinstance(upstreams, tuple) and upstreams:
@@ -331,17 +336,23 @@ class Selection:
             entry, upstreams, f"the session stays on {entry.name}, which is predicted to do as well."
         )
 
-    def _under(self, ceilings: Ceilings) -> Pick:
+    def _under(self, ceilings: Ceilings, tried: frozenset[str]) -> Pick:
         """The choice where floor and ceilings allow it, else who does; what can't be kept gives way in the tier's order."""
+        pick = self._within(ceilings, tried)
+        ceilings.sent(pick.entry.name)
+        return pick
+
+    def _within(self, ceilings: Ceilings, tried: frozenset[str]) -> Pick:
+        why = "it did not answer" if tried else "it can't serve this request"
         fit: dict[str, tuple[PoolEntry, tuple[PoolModel, ...]]] = {}
         for entry in self._live.entries.values():
             upstreams = self._upstreams(entry)
-            if isinstance(upstreams, tuple):
+            if isinstance(upstreams, tuple) and entry.name not in tried:
                 fit[entry.name] = entry, upstreams
         floor = self.scores[self.choice] - _SAME
         entries = [entry for entry, _ in fit.values()]
         if ceilings.precedence[0] == "accuracy" and not any(self.scores[e.index] >= floor for e in entries):
-            return self._stand_in(frozenset(), "it can't serve this request")
+            return self._stand_in(tried, why)
         order = ceilings.precedence
         tests: dict[Ceiling, Callable[[PoolEntry], bool]] = {
             "accuracy": lambda entry: self.scores[entry.index] >= floor,
@@ -350,7 +361,7 @@ class Selection:
         }
         kept, gave_way = narrowed(entries, order, tests)
         if not kept:
-            return self._stand_in(frozenset(), "it can't serve this request")
+            return self._stand_in(tried, why)
         if "budget" in gave_way and ceilings.budget_is_hard:
             before, _ = narrowed(
                 entries, order[: order.index("budget")], tests

@@ -20,26 +20,20 @@ class Ceilings:
 
     Attributes
     ----------
-    max_latency_s
-        Bound on the 95% quantile of the time to the first byte, or None.
-    p95_s
-        That quantile by pool name; None where too little is known, which is no reason to avoid a model.
+    quick
+        Whether a pool name is expected to keep the bound on the time to the first byte; always, where there is none.
+    sent
+        To be told the pool name that is going to be asked.
     left
         What the tier may spend, or None: it has no budget.
     precedence
         What is kept longest comes first.
     """
 
-    max_latency_s: float | None
-    p95_s: Callable[[str], float | None]
+    quick: Callable[[str], bool]
+    sent: Callable[[str], None]
     left: Left | None
     precedence: tuple[Ceiling, ...]
-
-    def quick(self, model: str) -> bool:
-        if self.max_latency_s is None:
-            return True
-        known = self.p95_s(model)
-        return known is None or known <= self.max_latency_s
 
     def on_pace(self, cost_usd: float) -> bool:
         return self.left is None or cost_usd <= self.left.paced_usd
