@@ -106,6 +106,14 @@ def test_replay_of_another_target_covers_the_truth(
     assert found.cost_usd.low <= cost <= found.cost_usd.high
 
 
+def test_a_router_held_against_itself_saves_nothing(router: Router, traffic: Traffic) -> None:
+    found = replay(router, traffic, FLOOR, against=router)
+    assert (found.cost_saved_usd.low, found.cost_saved_usd.high) == (0.0, 0.0)
+    assert not judge(found).promoted  # though it is cheaper than what was served, which explored
+    cheaper = replay(router, traffic, 0.6, guarantee="expected", against=router)
+    assert cheaper.score == replay(router, traffic, 0.6, guarantee="expected").score
+
+
 def test_what_the_traffic_could_not_show_is_said(router: Router, traffic: Traffic) -> None:
     without = replace(traffic, logged=np.eye(5)[traffic.model])
     assert replay(router, without, 0.75, guarantee="expected").overlap < 0.95

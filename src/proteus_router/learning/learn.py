@@ -1,8 +1,9 @@
 """A candidate that has learned from graded traffic, judged on the traffic that came after.
 
 Two things can be learned: what the heads don't know yet, and how much of the certificates' margin was for want of
-evidence. The candidate with the same heads and the one with new heads both take the earlier traffic as evidence; the one
-that then serves the target at the lower expected cost is judged.
+evidence. One candidate has the same heads, one new heads; both take the earlier traffic as evidence. The later traffic
+judges them, the one that expects to serve the target at the lower cost first: whichever is shown to be good first is
+promoted.
 """
 
 from __future__ import annotations
@@ -84,18 +85,33 @@ def learn(
     rows = evidence_texts(Evidence.of(artifact), texts)
     cut = round(LEARNED_SHARE * traffic.n)
     earlier, later = traffic.take(np.arange(cut)), traffic.take(np.arange(cut, traffic.n))
-    seen = Router.from_artifact(artifact).predict(earlier.texts)
+    live = Router.from_artifact(artifact)
+    seen = live.predict(earlier.texts)
     learned = taught(artifact, rows, earlier, seen, progress=progress)
-    same, new = recertified(artifact, earlier, seen), learned.artifact
-    new = recertified(new, earlier, learned.predictions)
-    routers = [Router.from_artifact(found) for found in (same, new)]
-    new_heads = _expected_cost(routers[1], target) < _expected_cost(routers[0], target)
-    candidate = routers[new_heads]
-    record = replay(candidate, later, target)
-    return Learned((same, new)[new_heads], new_heads, record, judge(record), cut)
+    candidates = [
+        _Candidate.of(recertified(artifact, earlier, seen), target, new_heads=False),
+        _Candidate.of(recertified(learned.artifact, earlier, learned.predictions), target, new_heads=True),
+    ]
+    candidates.sort(key=lambda candidate: candidate.expected_cost_usd)
+    found = []
+    for candidate in candidates:
+        record = replay(candidate.router, later, target, against=live)
+        found.append(Learned(candidate.artifact, candidate.new_heads, record, judge(record), cut))
+        if found[-1].verdict.promoted:
+            return found[-1]
+    return found[0]
 
 
-def _expected_cost(router: Router, target: float) -> float:
-    """USD a request at the target; endless where it can't be certified."""
-    plan = router.plan(target, on_infeasible="best_effort")
-    return plan.mix.expected_cost_usd if plan.certificate is not None else float("inf")
+@dataclass(frozen=True)
+class _Candidate:
+    artifact: Artifact
+    router: Router
+    new_heads: bool
+    expected_cost_usd: float  # a request at the target; endless where it can't be certified
+
+    @classmethod
+    def of(cls, artifact: Artifact, target: float, *, new_heads: bool) -> _Candidate:
+        router = Router.from_artifact(artifact)
+        plan = router.plan(target, on_infeasible="best_effort")
+        cost = plan.mix.expected_cost_usd if plan.certificate is not None else float("inf")
+        return cls(artifact, router, new_heads, cost)

@@ -40,7 +40,8 @@ def judge(found: Replay) -> Verdict:
     if saved.low <= 0.0:
         return Verdict(
             False,
-            f"it is not shown to be cheaper: saves {saved.value:.3g} [{saved.low:.3g}, {saved.high:.3g}] USD.",
+            f"it is not shown to be cheaper than what serves: saves {saved.value:.3g} [{saved.low:.3g}, {saved.high:.3g}] "
+            "USD.",
         )
     return Verdict(
         True,

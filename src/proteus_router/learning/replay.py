@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from proteus_router.learning.estimators import Estimate, doubly_robust, effective_size, overlap, snips
+from proteus_router.learning.estimators import Estimate, effective_size, overlap, snips
 from proteus_router.learning.traffic import Traffic
 from proteus_router.routing.router import Router
 from proteus_router.routing.target_map import MOST_ACCURATE
@@ -30,7 +30,8 @@ class Replay:
     served_score, served_cost_usd
         Of what was served.
     score_gain, cost_saved_usd
-        Differences over the same decisions: the router's score less what was served; the cost served less the router's.
+        Differences over the same decisions: the router's score less what was served, or what the router it is held
+        against would have scored; that one's cost less the router's.
     score_snips
         The self-normalised estimate, which trusts no prediction; far from `score`, something is wrong.
     overlap
@@ -82,32 +83,58 @@ def chances_of(
 
 
 def replay(
-    router: Router, traffic: Traffic, target: float, *, guarantee: str = "certified", confidence: float = 0.95
+    router: Router,
+    traffic: Traffic,
+    target: float,
+    *,
+    guarantee: str = "certified",
+    confidence: float = 0.95,
+    against: Router | None = None,
 ) -> Replay:
     """Estimate what `router` at `target` would have scored and cost on `traffic`.
 
     The predictions inside the estimate are the router's own: wrong ones widen the interval and do not bias it, as far as
     the traffic overlaps with what the router does (`Replay.overlap`).
+
+    Parameters
+    ----------
+    against
+        The router that the differences are taken from, itself estimated on the same traffic; None: what was served, tries
+        of other models included.
     """
     predictions = router.predict(traffic.texts)
     pi, certified = chances_of(router, predictions, target, guarantee=guarantee)
     rows = np.arange(traffic.n)
     stands_for = traffic.audit_weight
-    weight = pi[rows, traffic.model] / traffic.logged[rows, traffic.model]
+    drawn = traffic.logged[rows, traffic.model]
+    weight = pi[rows, traffic.model] / drawn
+    base = None if against is None else against.predict(traffic.texts)
+    base_pi = None if against is None or base is None else chances_of(against, base, target)[0]
 
-    def judged(seen: FloatArray, predicted: FloatArray) -> tuple[Estimate, Estimate, Estimate]:
+    def terms(seen: FloatArray, predicted: FloatArray, chances: FloatArray) -> FloatArray:
+        mean = np.where(chances > 0.0, chances * predicted, 0.0).sum(axis=1)
+        ratio = chances[rows, traffic.model] / drawn
+        found: FloatArray = mean + ratio * (seen - predicted[rows, traffic.model])
+        return found
+
+    def judged(
+        seen: FloatArray, predicted: FloatArray, base_predicted: FloatArray | None
+    ) -> tuple[Estimate, Estimate, Estimate]:
         """The router's estimate, what was served, and the difference."""
-        own = predicted[rows, traffic.model]
-        mean = np.where(pi > 0.0, pi * predicted, 0.0).sum(axis=1)
-        more = stands_for * (mean + weight * (seen - own) - seen)
+        before = seen
+        if base_predicted is not None and base_pi is not None:
+            before = terms(seen, base_predicted, base_pi)
+        now = terms(seen, predicted, pi)
         return (
-            doubly_robust(seen, weight, own, mean, stands_for=stands_for, confidence=confidence),
+            Estimate.of_terms(stands_for * now, confidence),
             Estimate.of_terms(stands_for * seen, confidence),
-            Estimate.of_terms(more, confidence),
+            Estimate.of_terms(stands_for * (now - before), confidence),
         )
 
-    score, served, gain = judged(traffic.score, predictions.scores)
-    cost, paid, more = judged(traffic.cost_usd, predictions.costs_usd)
+    score, served, gain = judged(traffic.score, predictions.scores, None if base is None else base.scores)
+    cost, paid, more = judged(
+        traffic.cost_usd, predictions.costs_usd, None if base is None else base.costs_usd
+    )
     return Replay(
         n=traffic.n,
         accuracy_target=target,
