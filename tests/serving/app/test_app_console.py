@@ -80,6 +80,10 @@ def test_the_store_tells_the_mix_and_the_latest_and_no_text(tmp_path: Path) -> N
         shown = found.json()
         assert sum(row["requests"] for row in shown["mix"] if row["tier"] == "economy") == 3
         assert len(shown["latest"]) == 3
+        (spent,) = shown["spend"]  # one tier, one hour
+        assert spent["tier"] == "economy"
+        assert spent["cost_usd"] == pytest.approx(sum(row["cost_usd"] for row in shown["mix"]))
+        assert 0 <= shown["now"] - spent["hour"] < 3_600
         assert b"planted-secret" not in found.body
 
     asyncio.run(main())

@@ -47,16 +47,32 @@ async def style(gateway: Gateway, request: Request) -> Answer:
 
 
 async def overview(gateway: Gateway, request: Request) -> Answer:
-    """Everything the console shows of the last day, for an admin key, or for whoever calls where there are no keys."""
+    """Everything the console shows of the last day, for an admin key, or for whoever calls where there are no keys.
+
+    What was said of each tier over time comes with ``?history=1`` only: the page asks for it once.
+    """
     _, sees = gateway.reader(header_map(request.scope))
     if sees is not None and not gateway.is_operator(sees):
         raise PermissionDeniedError("the console is for operators.", hint="Sign in with an admin key.")
     live = gateway.live
     found = await gateway.store.overview(gateway.clock.wall() - _DAY_S)
     shown: Any = (await tiers(gateway, request)).content
-    return Answer({**found, "tiers": shown["data"], "models": shown.get("models", []), "inputs": shown.get("inputs"),
-                   "frontier": _frontier(gateway), "fixed": _fixed(gateway), "generation": live.generation,
-                   "stale_reason": live.stale_reason, "warnings": list(live.warnings)})  # fmt: skip
+    if request.query_params.get("history") == "1":
+        found["history"] = {name: gateway.control.history.of(name) for name in live.tiers}
+    return Answer(
+        {
+            **found,
+            "now": gateway.clock.wall(),
+            "tiers": shown["data"],
+            "models": shown.get("models", []),
+            "inputs": shown.get("inputs"),
+            "frontier": _frontier(gateway),
+            "fixed": _fixed(gateway),
+            "generation": live.generation,
+            "stale_reason": live.stale_reason,
+            "warnings": list(live.warnings),
+        }
+    )
 
 
 def _frontier(gateway: Gateway) -> dict[str, Any]:

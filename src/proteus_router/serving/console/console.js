@@ -1,7 +1,7 @@
 "use strict";
 // One page, drawn from /v1/admin/overview every two seconds. Text reaches the page as text nodes only, never as HTML.
 const at = (id) => document.getElementById(id);
-const history = {}; // tier -> what was said of it while this page is open
+const history = {}; // tier -> what was said of it: by the gateway over the last day, then by every look of this page
 let token = sessionStorage.getItem("proteus-admin") || "";
 let seen = null;
 
@@ -50,7 +50,7 @@ function tiers() {
   const cards = seen.tiers.map((tier) => {
     const now = tier.since_reset;
     const found = [["floor", number(tier.accuracy_target, 3)]];
-    if (now) found.push(["running accuracy", `${number(now.estimate)} [${number(now.lower)}, ${number(now.upper)}]`], ["audits, closed / waiting", `${now.audits} / ${tier.open_audits ?? 0}`]);
+    if (now) found.push(["running accuracy", `${number(now.estimate)} [${number(now.lower)}, ${number(now.upper)}]`], ["audits, closed / waiting", `${now.audits} / ${tier.audits.open}`]);
     if (tier.tracking) found.push(["internal target", number(tier.tracking.internal_target, 4)]);
     if (tier.max_latency_s) found.push(["latency ceiling", `${tier.max_latency_s} s`]);
     if (tier.budget) found.push([`budget a ${tier.budget.period}`, `${usd(tier.budget.spent_usd)} of ${usd(tier.budget.usd)}`]);
@@ -66,14 +66,33 @@ function tiers() {
 function band(tier) {
   const points = history[tier.id] || [];
   if (!tier.since_reset || points.length < 2) return null;
+  const from = points[0].at, until = points.at(-1).at;
   const low = Math.min(tier.accuracy_target, ...points.map((p) => p.lower)) - 0.02, high = Math.max(tier.accuracy_target, ...points.map((p) => p.upper)) + 0.02;
-  const x = (i) => 34 + (i / (points.length - 1)) * 256, y = (v) => 8 + ((high - v) / (high - low)) * 84;
-  const edge = (key) => points.map((p, i) => `${x(i).toFixed(1)},${y(p[key]).toFixed(1)}`);
+  const x = (at) => 34 + ((at - from) / (until - from || 1)) * 256, y = (v) => 8 + ((high - v) / (high - low)) * 84;
+  const edge = (key) => points.map((p) => `${x(p.at).toFixed(1)},${y(p[key]).toFixed(1)}`);
   const area = `M${edge("upper").join("L")}L${edge("lower").reverse().join("L")}Z`;
-  return make("svg", { viewBox: "0 0 300 112", role: "img", "aria-label": `running accuracy of ${tier.id} with its band while this page is open; floor ${tier.accuracy_target}` },
+  const since = new Date(from * 1000).toLocaleString([], { weekday: "short", hour: "2-digit", minute: "2-digit" });
+  return make("svg", { viewBox: "0 0 300 112", role: "img", "aria-label": `running accuracy of ${tier.id} with its band since ${since}; floor ${tier.accuracy_target}` },
     make("path", { d: area, fill: "var(--band)" }), make("path", { d: `M${edge("estimate").join("L")}`, fill: "none", stroke: "var(--blue)", "stroke-width": 2 }),
     make("line", { x1: 34, x2: 290, y1: y(tier.accuracy_target), y2: y(tier.accuracy_target), stroke: "var(--bad)", "stroke-dasharray": "4 3" }),
-    make("text", { x: 2, y: y(tier.accuracy_target) + 4 }, number(tier.accuracy_target, 2)), make("text", { x: 34, y: 108 }, "since this page was opened"));
+    make("text", { x: 2, y: y(tier.accuracy_target) + 4 }, number(tier.accuracy_target, 2)), make("text", { x: 34, y: 108 }, `since ${since}`), make("text", { x: 290, y: 108, "text-anchor": "end" }, "now"));
+}
+
+const HOURS = { hour: 1, day: 24, month: 730.5 };
+
+function spending(tier) {
+  const mine = new Map(seen.spend.filter((row) => row.tier === tier.id).map((row) => [row.hour, row.cost_usd]));
+  if (!mine.size) return null;
+  const last = Math.floor(seen.now / 3600) * 3600;
+  const hours = Array.from({ length: 24 }, (_, i) => last - (23 - i) * 3600), pace = tier.budget ? tier.budget.usd / HOURS[tier.budget.period] : 0;
+  const top = Math.max(pace, ...mine.values()) || 1, y = (v) => 92 - (v / top) * 80;
+  const bars = hours.map((hour, i) => [i, mine.get(hour) || 0]).filter(([, cost]) => cost > 0)
+    .map(([i, cost]) => make("rect", { x: 46 + i * 10.2, y: y(cost).toFixed(1), width: 8, height: (92 - y(cost)).toFixed(1), fill: "var(--blue)" }));
+  const said = `${tier.id}: USD of each of the last 24 hours, at most ${usd(Math.max(...mine.values()))}${pace ? `; the budget's pace is ${usd(pace)} an hour` : ""}`;
+  return make("svg", { viewBox: "0 0 300 112", role: "img", "aria-label": said }, ...bars,
+    make("line", { x1: 44, x2: 292, y1: 92, y2: 92, stroke: "var(--line)" }), make("text", { x: 2, y: 18 }, usd(top)),
+    ...(pace ? [make("line", { x1: 44, x2: 292, y1: y(pace), y2: y(pace), stroke: "var(--bad)", "stroke-dasharray": "4 3" }), make("text", { x: 292, y: Math.max(y(pace) - 4, 8), "text-anchor": "end" }, "budget's pace")] : []),
+    make("text", { x: 44, y: 108 }, "USD an hour, 24 hours"), make("text", { x: 292, y: 108, "text-anchor": "end" }, "now"));
 }
 
 function traffic() {
@@ -83,8 +102,8 @@ function traffic() {
     const requests = mine.reduce((sum, row) => sum + row.requests, 0), cost = mine.reduce((sum, row) => sum + row.cost_usd, 0);
     const fixed = best.filter((model) => model.mean_score >= tier.accuracy_target).sort((a, b) => a.mean_cost_usd - b.mean_cost_usd)[0];
     const rows = mine.map((row) => [row.model, row.requests, `${((100 * row.requests) / requests).toFixed(0)}%`, usd(row.cost_usd)]);
-    const found = [["requests", requests], ["spent", usd(cost)], ["per 1,000", requests ? usd((1000 * cost) / requests) : "–"], ["best fixed model", fixed ? `${fixed.name}: ${usd(1000 * fixed.mean_cost_usd)} per 1,000` : "none reaches the floor"]];
-    return make("article", { class: "card" }, make("h3", {}, tier.id), pairs(found), table([["model", ""], ["requests", "n"], ["share", "n"], ["USD", "n"]], rows, "No requests in the last day.", `models of ${tier.id}`));
+    const found = [["requests", requests], ["spent", usd(cost)], ...(tier.budget ? [[`of the ${tier.budget.period}'s budget`, `${usd(tier.budget.spent_usd)} of ${usd(tier.budget.usd)}`]] : []), ["per 1,000", requests ? usd((1000 * cost) / requests) : "–"], ["best fixed model", fixed ? `${fixed.name}: ${usd(1000 * fixed.mean_cost_usd)} per 1,000` : "none reaches the floor"]];
+    return make("article", { class: "card" }, make("h3", {}, tier.id), pairs(found), spending(tier), table([["model", ""], ["requests", "n"], ["share", "n"], ["USD", "n"]], rows, "No requests in the last day.", `models of ${tier.id}`));
   });
   return [make("h2", {}, "Traffic of the last day"), make("div", { class: "cards" }, ...blocks)];
 }
@@ -185,9 +204,10 @@ function draw() {
 async function look() {
   try {
     const first = seen === null;
-    seen = (await call("GET", "/v1/admin/overview")).content;
-    for (const tier of seen.tiers) if (tier.since_reset) (history[tier.id] ||= []).push(tier.since_reset);
-    for (const name of Object.keys(history)) history[name] = history[name].slice(-300);
+    seen = (await call("GET", `/v1/admin/overview${first ? "?history=1" : ""}`)).content;
+    for (const [name, points] of Object.entries(seen.history || {})) history[name] = points;
+    for (const tier of seen.tiers) if (tier.since_reset) (history[tier.id] ||= []).push({ at: seen.now, ...tier.since_reset });
+    for (const name of Object.keys(history)) history[name] = history[name].slice(-600);
     at("signin").hidden = true;
     at("page").hidden = false;
     at("signout").hidden = !token;

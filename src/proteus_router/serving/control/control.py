@@ -17,6 +17,7 @@ from proteus_router.serving.clock import Clock
 from proteus_router.serving.control.evidence import TierSpec
 from proteus_router.serving.control.fold import FORMAT, Fold
 from proteus_router.serving.control.helm import RECENT, Helm
+from proteus_router.serving.control.history import History
 from proteus_router.serving.control.inputs import InputWatch, reference_of
 from proteus_router.serving.control.pool import PoolView, subject_of
 from proteus_router.serving.control.ports import LoopStorePort
@@ -61,6 +62,7 @@ class Control:
         self._seen_live: PoolView | None = None
         self.fold = Fold()
         self.views: dict[str, TierView] = {}
+        self.history = History()
         self.quarantined: frozenset[str] = frozenset()
         self._steering: dict[str, Steering] = {}
         self._shares: dict[str, float] = {}
@@ -265,6 +267,7 @@ class Control:
                 continue
             view = view_of(row, evidence, loops[name], settings, audit_share=self.share_of(name, settings))
             views[name] = view
+            self.history.saw(name, view.epoch, view.since_reset.bounds, self._clock.wall())
             if view.state != row.state:
                 await self._announce(live, view, row)
         self.views = views

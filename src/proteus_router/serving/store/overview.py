@@ -6,7 +6,8 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from proteus_router.serving.store.tables import decisions
+from proteus_router.serving.store.decisions import hour_of
+from proteus_router.serving.store.tables import decisions, spend
 
 __all__ = ["read_overview"]
 
@@ -14,7 +15,7 @@ _LATEST = 40
 
 
 def read_overview(connection: sa.Connection, since: float) -> dict[str, Any]:
-    """Requests and USD by tier and model from `since` on, and the latest decisions."""
+    """Requests and USD by tier and model from `since` on, USD by tier and hour, and the latest decisions."""
     by_model = (
         sa.select(
             decisions.c.tier,
@@ -25,6 +26,12 @@ def read_overview(connection: sa.Connection, since: float) -> dict[str, Any]:
         .where(decisions.c.created_at >= since, decisions.c.tier.is_not(None), decisions.c.status == "ok")
         .group_by(decisions.c.tier, decisions.c.model)
         .order_by(decisions.c.tier, sa.func.count().desc())
+    )
+    by_hour = (
+        sa.select(spend.c.tier, spend.c.hour, sa.func.sum(spend.c.cost_usd).label("cost_usd"))
+        .where(spend.c.hour > hour_of(since), spend.c.tier != "")
+        .group_by(spend.c.tier, spend.c.hour)
+        .order_by(spend.c.tier, spend.c.hour)
     )
     shown = (
         "id",
@@ -44,5 +51,6 @@ def read_overview(connection: sa.Connection, since: float) -> dict[str, Any]:
     )
     return {
         "mix": [dict(row._mapping) for row in connection.execute(by_model)],
+        "spend": [dict(row._mapping) for row in connection.execute(by_hour)],
         "latest": [dict(row._mapping) for row in connection.execute(latest)],
     }
