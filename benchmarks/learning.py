@@ -154,7 +154,6 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--seeds", type=int, default=20)
-    parser.add_argument("--first", type=int, default=0, help="the first seed")
     parser.add_argument("--rows", type=int, default=1_000)
     parser.add_argument("--graded", type=float, default=1.0)
     parser.add_argument("--rounds", type=int, default=2)
@@ -177,7 +176,7 @@ def main() -> None:
             rounds=options.rounds,
         )
         found = []
-        for rounds in pool.map(run_seed, range(options.first, options.first + options.seeds)):
+        for rounds in pool.map(run_seed, range(options.seeds)):
             for record in rounds:
                 print(json.dumps(record), flush=True)
             found += rounds

@@ -173,6 +173,5 @@ class Context:
 def _views(lexical: LexicalEncoder, texts: Sequence[str]) -> tuple[FloatArray, csr_matrix]:
     """Dense view, not standardised, and sparse view, in one pass over the words."""
     found = [lexical.row(text) for text in texts]
-    rows = stack_rows(found, lexical.n_words)
     dense = np.array([lexical.dense(row) for row in found]).reshape(len(found), lexical.dim)
-    return dense, csr_matrix((rows.values, rows.indices, rows.indptr), shape=rows.shape)
+    return dense, stack_rows(found, lexical.n_words).to_csr()

@@ -94,10 +94,8 @@ def learn(
     with ProgressBars() as progress:
         found = learned(artifact, queries, recorded.traffic, recorded.target, progress=progress)
     click.echo(_table(found.record))
-    what = (
-        "heads and certificates" if found.new_heads else "certificates; the heads as they were serve cheaper"
-    )
-    click.echo(f"learned               {what}, from {found.n_learned} decisions")
+    what = "heads and certificates" if found.new_heads else "certificates; the heads are as they were"
+    click.echo(_line("learned", f"{what}, from {found.n_learned} decisions"))
     if not found.verdict.promoted:
         raise TrainingError(f"Not promoted: {found.verdict.reason}")
     partial = beside(output, ".partial")
@@ -137,10 +135,11 @@ def _recorded(
     return _Recorded(Traffic.of(same, models, aliases), target)
 
 
-def _table(found: Replay) -> str:
-    def line(name: str, one: object) -> str:
-        return f"{name:<22}{one}"
+def _line(name: str, one: object) -> str:
+    return f"{name:<22}{one}"
 
+
+def _table(found: Replay) -> str:
     def span(estimate: object, digits: int = 4, scale: float = 1.0) -> str:
         from proteus_router.learning.estimators import Estimate
 
@@ -150,17 +149,17 @@ def _table(found: Replay) -> str:
 
     return "\n".join(
         (
-            line("graded decisions", f"{found.n}, worth {found.effective_n:.0f} for this router"),
-            line(
+            _line("graded decisions", f"{found.n}, worth {found.effective_n:.0f} for this router"),
+            _line(
                 "accuracy target",
                 f"{found.accuracy_target:g}" + ("" if found.certified else ", not certified"),
             ),
-            line("score, served", span(found.served_score)),
-            line("score, this router", span(found.score)),
-            line("  self-normalised", span(found.score_snips)),
-            line("USD per 1,000, served", span(found.served_cost_usd, scale=1000.0)),
-            line("  this router", span(found.cost_usd, scale=1000.0)),
-            line("  saved", span(found.cost_saved_usd, scale=1000.0)),
-            line("same model", f"{found.same_model:.0%} of the decisions; overlap {found.overlap:.0%}"),
+            _line("score, served", span(found.served_score)),
+            _line("score, this router", span(found.score)),
+            _line("  self-normalised", span(found.score_snips)),
+            _line("USD per 1,000, served", span(found.served_cost_usd, scale=1000.0)),
+            _line("  this router", span(found.cost_usd, scale=1000.0)),
+            _line("  saved", span(found.cost_saved_usd, scale=1000.0)),
+            _line("same model", f"{found.same_model:.0%} of the decisions; overlap {found.overlap:.0%}"),
         )
     )

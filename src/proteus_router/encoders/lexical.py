@@ -17,13 +17,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from math import log, sqrt
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from proteus_router.encoders.lexical_tokens import SURFACE_FEATURES, surface_features, words
 from proteus_router.types import Arrays, FloatArray, IntArray, Meta
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_matrix
 
 __all__ = ["LexicalEncoder", "LexicalRow", "SparseRows"]
 
@@ -46,6 +49,12 @@ class SparseRows:
     indices: IntArray
     values: FloatArray
     shape: tuple[int, int]
+
+    def to_csr(self) -> csr_matrix:
+        """For scipy, which inference does without."""
+        from scipy.sparse import csr_matrix
+
+        return csr_matrix((self.values, self.indices, self.indptr), shape=self.shape)
 
 
 @dataclass(frozen=True)
@@ -213,13 +222,11 @@ def _leading_directions(rows: SparseRows, dim: int, seed: int) -> NDArray[np.flo
 
     Scaling by one number keeps the geometry of the kernel; the network standardises nothing itself.
     """
-    from scipy.sparse import csr_matrix
     from sklearn.utils.extmath import randomized_svd
 
     dim = min(dim, *(side - 1 for side in rows.shape))
     if dim < 1 or not len(rows.values):
         return np.zeros((rows.shape[1], 0), dtype=np.float32)
-    matrix = csr_matrix((rows.values, rows.indices, rows.indptr), shape=rows.shape)
-    _, singular, right = randomized_svd(matrix, n_components=dim, random_state=seed)
+    _, singular, right = randomized_svd(rows.to_csr(), n_components=dim, random_state=seed)
     keep = singular > 1e-6 * singular[0]
     return np.ascontiguousarray(right[keep].T.astype(np.float32))

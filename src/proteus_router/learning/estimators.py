@@ -16,7 +16,7 @@ from scipy.stats import norm
 
 from proteus_router.types import FloatArray
 
-__all__ = ["Estimate", "doubly_robust", "effective_size", "ips", "overlap", "snips"]
+__all__ = ["Estimate", "doubly_robust", "effective_size", "ips", "overlap", "robust_terms", "snips"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +67,14 @@ def snips(reward: FloatArray, weight: FloatArray, *, confidence: float = 0.95) -
     return Estimate.around(value, error, n, confidence)
 
 
+def robust_terms(
+    reward: FloatArray, weight: FloatArray, predicted: FloatArray, chances: FloatArray
+) -> FloatArray:
+    """(..., n) what `doubly_robust` is the mean of; arguments as there, leading axes broadcast."""
+    found: FloatArray = chances + weight * (reward - predicted)
+    return found
+
+
 def doubly_robust(
     reward: FloatArray,
     weight: FloatArray,
@@ -87,7 +95,7 @@ def doubly_robust(
     stands_for
         (n,) weights with mean 1 of rows that were not drawn alike; None: they were.
     """
-    terms = chances + weight * (reward - predicted)
+    terms = robust_terms(reward, weight, predicted, chances)
     return Estimate.of_terms(terms if stands_for is None else stands_for * terms, confidence)
 
 

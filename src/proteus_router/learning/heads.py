@@ -10,11 +10,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from scipy.sparse import csr_matrix, vstack
+from scipy.sparse import vstack
 
 from proteus_router.data.grouping import near_text_groups, text_fingerprints
 from proteus_router.data.splits import fold_ids
-from proteus_router.encoders.lexical import LexicalEncoder
 from proteus_router.errors import SchemaError
 from proteus_router.learning.traffic import Traffic
 from proteus_router.routing.artifact import Artifact
@@ -23,7 +22,7 @@ from proteus_router.training.heads.stack import combine, fit_stack, mixing_matri
 from proteus_router.training.heads.words import WordHeads, fit_word_heads
 from proteus_router.training.pool.evidence import Evidence
 from proteus_router.training.pool.remake import heads_of, remade
-from proteus_router.types import FloatArray, IntArray, Predictions, ProgressFn
+from proteus_router.types import BoolArray, Predictions, ProgressFn
 
 __all__ = ["Taught", "evidence_texts", "taught"]
 
@@ -34,17 +33,10 @@ _EVIDENCE_WEIGHT = 0.3
 
 @dataclass(frozen=True)
 class Taught:
-    """The router with its new heads, and their out-of-fold predictions of the traffic.
-
-    Attributes
-    ----------
-    contrast
-        Weight in the stack of what the traffic said about which model is better.
-    """
+    """The router with its new heads, and their out-of-fold predictions of the traffic."""
 
     artifact: Artifact
     predictions: Predictions
-    contrast: float
 
 
 def evidence_texts(evidence: Evidence, texts: Sequence[str]) -> tuple[str, ...]:
@@ -78,25 +70,29 @@ def taught(
         The router's predictions of the traffic.
     """
     evidence, heads = Evidence.of(artifact), heads_of(artifact)
-    own = np.argwhere(~np.isnan(evidence.scores))
     level = np.nanmean(evidence.scores, axis=0)
-    table_words, traffic_words = _words(heads.lexical, texts), _words(heads.lexical, traffic.texts)
+    table_words, traffic_words = (heads.lexical.sparse(found).to_csr() for found in (texts, traffic.texts))
     groups = near_text_groups((*texts, *traffic.texts))
     folds = fold_ids(groups, _FOLDS, artifact.manifest["seed"])
     in_table, in_traffic = folds[: len(texts)], folds[len(texts) :]
+    # Every answer that is known: the traffic's, then those of the evidence.
+    rows, models = np.nonzero(~np.isnan(evidence.scores))
+    words = vstack((traffic_words, table_words[rows])).tocsr()
+    model = np.concatenate((traffic.model, models))
+    score = np.concatenate((traffic.score, evidence.scores[rows, models]))
+    weight = np.concatenate((np.ones(traffic.n), np.full(rows.size, _EVIDENCE_WEIGHT)))
+    fold_of = np.concatenate((in_traffic, in_table[rows]))
 
-    def fitted(fold: int | None) -> WordHeads:
-        rows = own if fold is None else own[in_table[own[:, 0]] != fold]
-        kept = np.flatnonzero(in_traffic != (-1 if fold is None else fold))
-        return _fit(table_words, evidence.scores, rows, traffic_words, traffic, kept, level)
+    def fitted(kept: BoolArray) -> WordHeads:
+        return fit_word_heads(words[kept], model[kept], score[kept], level, weight[kept])
 
     of_table, of_traffic = np.empty_like(evidence.scores), np.empty((traffic.n, len(level)))
     for fold in range(_FOLDS):
         progress("words", fold, _FOLDS + 1)
-        without = fitted(fold)
+        without = fitted(fold_of != fold)
         of_table[in_table == fold] = without.predict(table_words[in_table == fold])
         of_traffic[in_traffic == fold] = without.predict(traffic_words[in_traffic == fold])
-    whole = fitted(None)
+    whole = fitted(np.ones_like(fold_of, dtype=bool))
     progress("words", _FOLDS + 1, _FOLDS + 1)
 
     stack = fit_stack([evidence.predicted_scores, of_table], evidence.scores)
@@ -118,29 +114,4 @@ def taught(
         progress=progress,
     )
     scores = limit_scores(combine(stack, [seen.scores, of_traffic]))
-    return Taught(made, replace(seen, scores=scores), float(stack.contrast[1]))
-
-
-def _words(lexical: LexicalEncoder, texts: Sequence[str]) -> csr_matrix:
-    rows = lexical.sparse(texts)
-    return csr_matrix((rows.values, rows.indices, rows.indptr), shape=rows.shape)
-
-
-def _fit(
-    table_words: csr_matrix,
-    scores: FloatArray,
-    cells: IntArray,
-    traffic_words: csr_matrix,
-    traffic: Traffic,
-    kept: IntArray,
-    level: FloatArray,
-) -> WordHeads:
-    """Heads from the evidence's `cells` (m, 2: row, model) and the traffic's rows `kept`."""
-    rows, models = cells[:, 0], cells[:, 1]
-    return fit_word_heads(
-        csr_matrix(vstack((traffic_words[kept], table_words[rows]))),
-        np.concatenate((traffic.model[kept], models)),
-        np.concatenate((traffic.score[kept], scores[rows, models])),
-        level,
-        np.concatenate((np.ones(kept.size), np.full(rows.size, _EVIDENCE_WEIGHT))),
-    )
+    return Taught(made, replace(seen, scores=scores))

@@ -16,20 +16,20 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy.stats import norm
 
-from proteus_router.learning.estimators import effective_size
-from proteus_router.learning.replay import MIN_KNOWN_WORDS
+from proteus_router.learning.estimators import effective_size, robust_terms
+from proteus_router.learning.promote import LEAST_EFFECTIVE
+from proteus_router.learning.replay import served_choice
 from proteus_router.learning.traffic import Traffic
 from proteus_router.routing.artifact import Artifact
-from proteus_router.routing.router import Router
-from proteus_router.routing.target_map import MOST_ACCURATE, TargetMap
+from proteus_router.routing.policies import Policy, load_policy
+from proteus_router.routing.target_map import TargetMap
 from proteus_router.training.certified import evidence_map, with_target_map
 from proteus_router.types import FloatArray, Predictions
 
-__all__ = ["LEAST_WORTH", "recertified"]
+__all__ = ["recertified"]
 
-LEAST_WORTH = 0.25
+_LEAST_WORTH = 0.25
 """Effective over actual number of requests, from which on a point may rest on the traffic."""
-FEWEST_EFFECTIVE = 500.0
 
 
 def recertified(artifact: Artifact, traffic: Traffic, predictions: Predictions) -> Artifact:
@@ -41,7 +41,8 @@ def recertified(artifact: Artifact, traffic: Traffic, predictions: Predictions) 
         Requests with the router's predictions of them, made without their own scores.
     """
     base = evidence_map(artifact)
-    proved = _Terms.of(Router.from_artifact(artifact), traffic, predictions).bounds(base)
+    policy = load_policy(artifact.parts["policy"], artifact.manifest["policy"]["state"])
+    proved = _Terms.of(policy, traffic, predictions).bounds(base)
     # The evidence's bounds at half of each level's error are those of the next level.
     by_evidence = base.lower_bounds[1:]
     by_traffic = proved.lower_bounds[:-1]
@@ -70,10 +71,18 @@ _ASSUMPTION = (
 
 @dataclass(frozen=True)
 class _Proved:
-    estimate: FloatArray  # (P,)
-    lower_bounds: (
-        FloatArray  # (L, P) each at half of its level's error; 0 where the traffic is worth too little
-    )
+    """What the traffic says of each point of the sequence.
+
+    Attributes
+    ----------
+    estimate
+        (P,) mean score.
+    lower_bounds
+        (L, P) each at half of its level's error; 0 where the traffic is worth too little.
+    """
+
+    estimate: FloatArray
+    lower_bounds: FloatArray
 
 
 @dataclass(frozen=True)
@@ -84,22 +93,14 @@ class _Terms:
     weights: FloatArray
 
     @classmethod
-    def of(cls, router: Router, traffic: Traffic, predictions: Predictions) -> _Terms:
+    def of(cls, policy: Policy, traffic: Traffic, predictions: Predictions) -> _Terms:
         rows = np.arange(traffic.n)
         own, drawn = predictions.scores[rows, traffic.model], traffic.logged[rows, traffic.model]
-        strange = np.zeros(traffic.n, dtype=bool)
-        if predictions.known_shares is not None:
-            strange = predictions.known_shares < MIN_KNOWN_WORDS
-        careful = router.choose(predictions, MOST_ACCURATE)
-        n_points = router.target_map.vertex_accuracy.size
-        terms, weights = np.empty((n_points, traffic.n)), np.empty((n_points, traffic.n))
-        for point in range(n_points):
-            chosen = np.where(strange, careful, router.choose(predictions, point))
-            weight = (chosen == traffic.model) / drawn
-            shown = np.where(traffic.logged[rows, chosen] > 0.0, predictions.scores[rows, chosen], 0.0)
-            terms[point] = traffic.audit_weight * (shown + weight * (traffic.score - own))
-            weights[point] = traffic.audit_weight * weight
-        return cls(terms, weights)
+        chosen = np.stack([served_choice(policy, predictions, point) for point in range(policy.n_points)])
+        weights = (chosen == traffic.model) / drawn
+        shown = np.where(traffic.logged[rows, chosen] > 0.0, predictions.scores[rows, chosen], 0.0)
+        terms = robust_terms(traffic.score, weights, own, shown)
+        return cls(traffic.audit_weight * terms, traffic.audit_weight * weights)
 
     def bounds(self, base: TargetMap) -> _Proved:
         deltas = (1.0 - base.confidence) / base.covered / 2.0
@@ -111,6 +112,6 @@ class _Terms:
             terms = share * self.terms[upper] + (1.0 - share) * self.terms[lower]
             weights = share * self.weights[upper] + (1.0 - share) * self.weights[lower]
             estimate[at] = terms.mean()
-            if effective_size(weights) >= max(LEAST_WORTH * n, FEWEST_EFFECTIVE):
+            if effective_size(weights) >= max(_LEAST_WORTH * n, LEAST_EFFECTIVE):
                 bounds[:, at] = estimate[at] - reach * terms.std(ddof=1) / np.sqrt(n)
         return _Proved(estimate, np.clip(bounds, 0.0, 1.0))

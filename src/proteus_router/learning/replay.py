@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 
-from proteus_router.learning.estimators import Estimate, effective_size, overlap, snips
+from proteus_router.learning.estimators import Estimate, effective_size, overlap, robust_terms, snips
 from proteus_router.learning.traffic import Traffic
+from proteus_router.routing.policies import Policy
 from proteus_router.routing.router import Router
 from proteus_router.routing.target_map import MOST_ACCURATE
-from proteus_router.types import FloatArray, Predictions
+from proteus_router.types import FloatArray, IntArray, Predictions
 
-__all__ = ["Replay", "chances_of", "replay"]
+__all__ = ["Replay", "chances_of", "replay", "served_choice"]
 
 MIN_KNOWN_WORDS = 0.5
 """The default of the gateway's routing.min_known_words."""
@@ -73,13 +75,53 @@ def chances_of(
     mix = plan.mix
     rows = np.arange(len(predictions.scores))
     pi = np.zeros(predictions.scores.shape)
-    pi[rows, router.choose(predictions, mix.upper)] += mix.weight_upper
-    pi[rows, router.choose(predictions, mix.lower)] += 1.0 - mix.weight_upper
-    if predictions.known_shares is not None:
-        strange = predictions.known_shares < MIN_KNOWN_WORDS
-        pi[strange] = 0.0
-        pi[rows[strange], router.choose(predictions, MOST_ACCURATE)[strange]] = 1.0
+    pi[rows, served_choice(router, predictions, mix.upper)] += mix.weight_upper
+    pi[rows, served_choice(router, predictions, mix.lower)] += 1.0 - mix.weight_upper
     return pi, plan.certificate is not None
+
+
+def served_choice(router: Router | Policy, predictions: Predictions, point: int) -> IntArray:
+    """(n,) model at an operating point; as in the gateway, texts of mostly unknown words get that of the most accurate."""
+    choice = router.choose(predictions, point)
+    if predictions.known_shares is None:
+        return choice
+    strange = predictions.known_shares < MIN_KNOWN_WORDS
+    return np.where(strange, router.choose(predictions, MOST_ACCURATE), choice) if strange.any() else choice
+
+
+@dataclass(frozen=True)
+class _Estimated:
+    """A router's predictions and probabilities on recorded traffic."""
+
+    traffic: Traffic
+    predictions: Predictions
+    pi: FloatArray
+    certified: bool
+
+    @classmethod
+    def of(cls, router: Router, traffic: Traffic, target: float, guarantee: str) -> _Estimated:
+        predictions = router.predict(traffic.texts)
+        return cls(traffic, predictions, *chances_of(router, predictions, target, guarantee=guarantee))
+
+    @property
+    def weight(self) -> FloatArray:
+        """(n,) its probability of the model that answered over that of the router that served."""
+        return self._answered(self.pi) / self._answered(self.traffic.logged)
+
+    @property
+    def same_model(self) -> float:
+        """Share of the decisions in which it would have taken the model that answered."""
+        return float(self._answered(self.pi).mean())
+
+    def terms(self, seen: FloatArray, predicted: FloatArray) -> FloatArray:
+        """(n,) doubly robust terms of what was `seen` (n,), as `predicted` (n, k)."""
+        chances = np.where(self.pi > 0.0, self.pi * predicted, 0.0).sum(axis=1)
+        return robust_terms(seen, self.weight, self._answered(predicted), chances)
+
+    def _answered(self, of_models: FloatArray) -> FloatArray:
+        """(n,) the entries of the models that answered."""
+        found: FloatArray = of_models[np.arange(self.traffic.n), self.traffic.model]
+        return found
 
 
 def replay(
@@ -102,51 +144,37 @@ def replay(
         The router that the differences are taken from, itself estimated on the same traffic; None: what was served, tries
         of other models included.
     """
-    predictions = router.predict(traffic.texts)
-    pi, certified = chances_of(router, predictions, target, guarantee=guarantee)
-    rows = np.arange(traffic.n)
+    own = _Estimated.of(router, traffic, target, guarantee)
+    base = None if against is None else _Estimated.of(against, traffic, target, "certified")
     stands_for = traffic.audit_weight
-    drawn = traffic.logged[rows, traffic.model]
-    weight = pi[rows, traffic.model] / drawn
-    base = None if against is None else against.predict(traffic.texts)
-    base_pi = None if against is None or base is None else chances_of(against, base, target)[0]
-
-    def terms(seen: FloatArray, predicted: FloatArray, chances: FloatArray) -> FloatArray:
-        mean = np.where(chances > 0.0, chances * predicted, 0.0).sum(axis=1)
-        ratio = chances[rows, traffic.model] / drawn
-        found: FloatArray = mean + ratio * (seen - predicted[rows, traffic.model])
-        return found
 
     def judged(
-        seen: FloatArray, predicted: FloatArray, base_predicted: FloatArray | None
+        seen: FloatArray, predicted: Callable[[Predictions], FloatArray]
     ) -> tuple[Estimate, Estimate, Estimate]:
         """The router's estimate, what was served, and the difference."""
-        before = seen
-        if base_predicted is not None and base_pi is not None:
-            before = terms(seen, base_predicted, base_pi)
-        now = terms(seen, predicted, pi)
+        now = own.terms(seen, predicted(own.predictions))
+        before = seen if base is None else base.terms(seen, predicted(base.predictions))
         return (
             Estimate.of_terms(stands_for * now, confidence),
             Estimate.of_terms(stands_for * seen, confidence),
             Estimate.of_terms(stands_for * (now - before), confidence),
         )
 
-    score, served, gain = judged(traffic.score, predictions.scores, None if base is None else base.scores)
-    cost, paid, more = judged(
-        traffic.cost_usd, predictions.costs_usd, None if base is None else base.costs_usd
-    )
+    score, served, gain = judged(traffic.score, lambda found: found.scores)
+    cost, paid, more = judged(traffic.cost_usd, lambda found: found.costs_usd)
+    weight = stands_for * own.weight
     return Replay(
         n=traffic.n,
         accuracy_target=target,
-        certified=certified,
+        certified=own.certified,
         score=score,
-        score_snips=snips(traffic.score, stands_for * weight, confidence=confidence),
+        score_snips=snips(traffic.score, weight, confidence=confidence),
         cost_usd=cost,
         served_score=served,
         served_cost_usd=paid,
         score_gain=gain,
         cost_saved_usd=Estimate.around(-more.value, more.error, more.n, confidence),
-        overlap=overlap(pi, traffic.logged),
-        effective_n=effective_size(stands_for * weight),
-        same_model=float(pi[rows, traffic.model].mean()),
+        overlap=overlap(own.pi, traffic.logged),
+        effective_n=effective_size(weight),
+        same_model=own.same_model,
     )

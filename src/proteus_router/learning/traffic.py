@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any, Self
 
@@ -97,23 +97,16 @@ class Traffic:
         )
 
     def take(self, rows: IntArray) -> Self:
-        arrays = {
-            field.name: getattr(self, field.name)[rows]
-            for field in fields(self)
-            if field.name not in ("texts", "models")
-        }
-        return replace(self, texts=tuple(self.texts[row] for row in rows), **arrays)
+        return self._of_arrays(tuple(self.texts[row] for row in rows), lambda name: getattr(self, name)[rows])
 
     def followed_by(self, later: Self) -> Self:
         """Both, `later` after this; they must be of the same models."""
         if later.models != self.models:
             raise SchemaError("traffic of two pools can't be joined.")
-        arrays: dict[str, Any] = {
-            field.name: np.concatenate((getattr(self, field.name), getattr(later, field.name)))
-            for field in fields(self)
-            if field.name not in ("texts", "models")
-        }
-        return replace(self, texts=(*self.texts, *later.texts), **arrays)
+        return self._of_arrays(
+            (*self.texts, *later.texts),
+            lambda name: np.concatenate((getattr(self, name), getattr(later, name))),
+        )
 
     def with_models(self, order: IntArray) -> Self:
         """The same decisions with the models in another order."""
@@ -131,3 +124,8 @@ class Traffic:
         for array in (text_fingerprints(self.texts), self.model, self.score, self.cost_usd):
             digest.update(np.ascontiguousarray(array).tobytes())
         return digest.hexdigest()
+
+    def _of_arrays(self, texts: tuple[str, ...], array_of: Callable[[str], Any]) -> Self:
+        """Other decisions over the same models, an array a field."""
+        names = (field.name for field in fields(self) if field.name not in ("texts", "models"))
+        return replace(self, texts=texts, **{name: array_of(name) for name in names})

@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 from typing import Any
 
 from starlette.types import ASGIApp
 
+from proteus_router.serving.app import Gateway
 from proteus_router.serving.upstream.bodies import dumps, loads
 
-__all__ = ["Answered", "ask"]
+__all__ = ["Answered", "ask", "make_repeatable"]
+
+
+def make_repeatable(gateway: Gateway, seed: int) -> None:
+    """Number the decisions and seed the audits' coins, so that the same requests give the same answers and audits."""
+    numbers = itertools.count(1)
+    gateway.decision_id = lambda: f"dec_{next(numbers):032x}"
+    gateway.audit_seed = f"simulation {seed}"
 
 
 @dataclass(slots=True)

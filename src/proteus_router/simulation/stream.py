@@ -7,7 +7,6 @@ the clock and the models are replaced.
 from __future__ import annotations
 
 import asyncio
-import itertools
 import random
 import tempfile
 from dataclasses import dataclass, field
@@ -23,7 +22,7 @@ from proteus_router.serving.app import Gateway, create_app
 from proteus_router.serving.settings import Configuration, make_configuration
 from proteus_router.serving.store import Store, open_store
 from proteus_router.serving.tenants import Keyring, Limits
-from proteus_router.simulation.inprocess import Answered, ask
+from proteus_router.simulation.inprocess import Answered, ask, make_repeatable
 from proteus_router.simulation.pool import BankPool, model_list
 from proteus_router.simulation.scenario import BEST, Scenario
 from proteus_router.simulation.world import Bank, Universe
@@ -195,9 +194,7 @@ class _Run:
             rng=random.Random(self.setting.seed),
         )
         gateway: Gateway = app.state.gateway
-        numbers = itertools.count(1)
-        gateway.decision_id = lambda: f"dec_{next(numbers):032x}"
-        gateway.audit_seed = f"simulation {self.setting.seed}"
+        make_repeatable(gateway, self.setting.seed)
         await gateway.control.start()
         try:
             waiting = sorted(self.scenario.happenings, key=lambda found: found.at)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
 import random
 import tempfile
 from dataclasses import dataclass
@@ -18,7 +17,7 @@ from proteus_router.serving.settings import make_configuration
 from proteus_router.serving.store import Store, open_store
 from proteus_router.serving.store.graded import Graded
 from proteus_router.serving.tenants import Keyring, Limits
-from proteus_router.simulation.inprocess import ask
+from proteus_router.simulation.inprocess import ask, make_repeatable
 from proteus_router.simulation.pool import BankPool, model_list
 from proteus_router.simulation.world import Universe
 
@@ -74,9 +73,7 @@ async def _serve(router: Router, universe: Universe, serving: Serving, folder: P
         rng=random.Random(serving.seed),
     )
     gateway: Gateway = app.state.gateway
-    numbers = itertools.count(1)
-    gateway.decision_id = lambda: f"dec_{next(numbers):032x}"
-    gateway.audit_seed = f"simulation {serving.seed}"
+    make_repeatable(gateway, serving.seed)
     expected: dict[str, float] = {}
     await gateway.control.start()
     try:

@@ -76,8 +76,7 @@ def fit_heads(
 
     progress("lexical", 0, 1)
     lexical = _fit_lexical(texts, config, seed, stages)
-    rows = lexical.sparse(texts)
-    words = csr_matrix((rows.values, rows.indices, rows.indptr), shape=rows.shape)
+    words = lexical.sparse(texts).to_csr()
     dense = lexical.encode(texts).astype(np.float64)
     if encoder is not None:
         dense = np.hstack((dense, encoder.encode(texts)))
