@@ -49,7 +49,7 @@ async def style(gateway: Gateway, request: Request) -> Answer:
 async def overview(gateway: Gateway, request: Request) -> Answer:
     """Everything the console shows of the last day, for an admin key, or for whoever calls where there are no keys.
 
-    What was said of each tier over time comes with ``?history=1`` only: the page asks for it once.
+    What was said of each tier over time comes with ``?history=1`` only: the page asks for it every six minutes.
     """
     _, sees = gateway.reader(header_map(request.scope))
     if sees is not None and not gateway.is_operator(sees):

@@ -1,7 +1,10 @@
 "use strict";
 // One page, drawn from /v1/admin/overview every two seconds. Text reaches the page as text nodes only, never as HTML.
 const at = (id) => document.getElementById(id);
-const history = {}; // tier -> what was said of it: by the gateway over the last day, then by every look of this page
+const DAY_EVERY_MS = 360_000; // the gateway notes a point of each tier as often
+let day = {}; // tier -> what the gateway remembers of the last day
+let dayAt = -Infinity;
+let looks = {}; // tier -> what every look of this page has seen since
 let token = sessionStorage.getItem("proteus-admin") || "";
 let seen = null;
 
@@ -35,6 +38,7 @@ const number = (value, digits = 3) => (value === null || value === undefined || 
 const usd = (value) => (value === null || value === undefined ? "–" : `$${value < 0.01 ? value.toPrecision(3) : value.toFixed(2)}`);
 const STATES = { holding: "good", violated: "bad", at_risk: "warn", conflict: "warn", stale: "warn", insufficient_evidence: "hint" };
 const badge = (state) => make("span", { class: `state ${STATES[state] || "hint"}` }, (state || "not audited").replaceAll("_", " "));
+const spentOf = (budget) => `${usd(budget.spent_usd)} of ${usd(budget.usd)}`;
 const pairs = (found) => make("dl", {}, ...found.flatMap(([name, value]) => [make("dt", {}, name), make("dd", {}, value)]));
 
 function table(columns, rows, empty, label = columns.map((column) => column[0]).join(", ")) {
@@ -53,7 +57,7 @@ function tiers() {
     if (now) found.push(["running accuracy", `${number(now.estimate)} [${number(now.lower)}, ${number(now.upper)}]`], ["audits, closed / waiting", `${now.audits} / ${tier.audits.open}`]);
     if (tier.tracking) found.push(["internal target", number(tier.tracking.internal_target, 4)]);
     if (tier.max_latency_s) found.push(["latency ceiling", `${tier.max_latency_s} s`]);
-    if (tier.budget) found.push([`budget a ${tier.budget.period}`, `${usd(tier.budget.spent_usd)} of ${usd(tier.budget.usd)}`]);
+    if (tier.budget) found.push([`budget a ${tier.budget.period}`, spentOf(tier.budget)]);
     if (tier.shadow) found.push(["shadow, same model", `${tier.shadow.same_model} of ${tier.shadow.decisions}`]);
     return make("article", { class: "card" }, make("h3", {}, tier.id, " ", badge(tier.state)), pairs(found), band(tier));
   });
@@ -64,7 +68,7 @@ function tiers() {
 }
 
 function band(tier) {
-  const points = history[tier.id] || [];
+  const points = [...(day[tier.id] || []), ...(looks[tier.id] || [])];
   if (!tier.since_reset || points.length < 2) return null;
   const from = points[0].at, until = points.at(-1).at;
   const low = Math.min(tier.accuracy_target, ...points.map((p) => p.lower)) - 0.02, high = Math.max(tier.accuracy_target, ...points.map((p) => p.upper)) + 0.02;
@@ -102,7 +106,7 @@ function traffic() {
     const requests = mine.reduce((sum, row) => sum + row.requests, 0), cost = mine.reduce((sum, row) => sum + row.cost_usd, 0);
     const fixed = best.filter((model) => model.mean_score >= tier.accuracy_target).sort((a, b) => a.mean_cost_usd - b.mean_cost_usd)[0];
     const rows = mine.map((row) => [row.model, row.requests, `${((100 * row.requests) / requests).toFixed(0)}%`, usd(row.cost_usd)]);
-    const found = [["requests", requests], ["spent", usd(cost)], ...(tier.budget ? [[`of the ${tier.budget.period}'s budget`, `${usd(tier.budget.spent_usd)} of ${usd(tier.budget.usd)}`]] : []), ["per 1,000", requests ? usd((1000 * cost) / requests) : "–"], ["best fixed model", fixed ? `${fixed.name}: ${usd(1000 * fixed.mean_cost_usd)} per 1,000` : "none reaches the floor"]];
+    const found = [["requests", requests], ["spent", usd(cost)], ...(tier.budget ? [[`of the ${tier.budget.period}'s budget`, spentOf(tier.budget)]] : []), ["per 1,000", requests ? usd((1000 * cost) / requests) : "–"], ["best fixed model", fixed ? `${fixed.name}: ${usd(1000 * fixed.mean_cost_usd)} per 1,000` : "none reaches the floor"]];
     return make("article", { class: "card" }, make("h3", {}, tier.id), pairs(found), spending(tier), table([["model", ""], ["requests", "n"], ["share", "n"], ["USD", "n"]], rows, "No requests in the last day.", `models of ${tier.id}`));
   });
   return [make("h2", {}, "Traffic of the last day"), make("div", { class: "cards" }, ...blocks)];
@@ -204,10 +208,10 @@ function draw() {
 async function look() {
   try {
     const first = seen === null;
-    seen = (await call("GET", `/v1/admin/overview${first ? "?history=1" : ""}`)).content;
-    for (const [name, points] of Object.entries(seen.history || {})) history[name] = points;
-    for (const tier of seen.tiers) if (tier.since_reset) (history[tier.id] ||= []).push({ at: seen.now, ...tier.since_reset });
-    for (const name of Object.keys(history)) history[name] = history[name].slice(-600);
+    const wanted = Date.now() - dayAt >= DAY_EVERY_MS;
+    seen = (await call("GET", `/v1/admin/overview${wanted ? "?history=1" : ""}`)).content;
+    if (wanted) [day, dayAt, looks] = [seen.history, Date.now(), {}];
+    for (const tier of seen.tiers) if (tier.since_reset) (looks[tier.id] ||= []).push({ at: seen.now, ...tier.since_reset });
     at("signin").hidden = true;
     at("page").hidden = false;
     at("signout").hidden = !token;
