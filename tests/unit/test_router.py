@@ -157,6 +157,15 @@ def test_a_smaller_pool_is_respected_and_voids_the_certificates(router: Router) 
         router.with_pool(models=["huge"])
 
 
+def test_choose_all_repeats_choose_with_models_missing_too(router: Router) -> None:
+    predictions = router.predict(_texts(40, 3))
+    for one in (router, router.with_pool(models=["small", "middle"])):
+        everything = one.choose_all(predictions)
+        assert len(everything) == router.policy.n_points
+        for point, choice in enumerate(everything):
+            assert np.array_equal(choice, one.choose(predictions, point))
+
+
 def test_an_empty_batch_gives_no_decisions(router: Router) -> None:
     assert router.route_batch([], accuracy_target=0.8) == []
 

@@ -177,13 +177,26 @@ class Router:
 
     def choose(self, predictions: Predictions, point: int) -> IntArray:
         """(n,) model index that operating point `point` picks, among the models available."""
+        limited = self._limited(predictions)
+        return self._present(self.policy.choose(limited, point), limited)
+
+    def choose_all(self, predictions: Predictions) -> IntArray:
+        """(n_points, n) the same for every operating point."""
+        limited = self._limited(predictions)
+        return self._present(self.policy.choose_all(limited), limited)
+
+    def _limited(self, predictions: Predictions) -> Predictions:
+        """Predictions by which no absent model is ever the best."""
         if self.available is None:
-            return self.policy.choose(predictions, point)
+            return predictions
         scores = np.where(self.available, predictions.scores, -np.inf)
-        limited = Predictions(scores, predictions.costs_usd, predictions.embedding)
-        choice = self.policy.choose(limited, point)
-        # A point that always takes one model may name an absent one: the best predicted score stands in.
-        return np.where(np.asarray(self.available)[choice], choice, scores.argmax(axis=1))
+        return Predictions(scores, predictions.costs_usd, predictions.embedding)
+
+    def _present(self, choice: IntArray, limited: Predictions) -> IntArray:
+        """A point that always takes one model may name an absent one: the best predicted score stands in."""
+        if self.available is None:
+            return choice
+        return np.where(np.asarray(self.available)[choice], choice, limited.scores.argmax(axis=1))
 
     def plan(
         self,

@@ -72,6 +72,23 @@ def test_a_model_that_is_still_slow_gets_no_more_than_a_request_a_second() -> No
     assert seen.count("small") == 10  # then it is known to be slow
 
 
+def test_every_request_that_goes_out_is_a_try_and_a_mere_question_is_none() -> None:
+    gateway = gateway_with(max_latency_s=1.0)
+    sessions = [{"x-proteus-session-id": name} for name in "ab"]
+    for session in sessions:
+        assert gateway.chat(EASY, headers=session).headers["x-proteus-model"] == "small"
+    gateway.upstream.slow["small"] = 3.0
+    gateway.upstream.took_s = 0.0
+    ask(gateway, 20)
+    gateway.upstream.slow.clear()
+    gateway.clock.now += 61.0
+    body = {"model": "proteus", "messages": [{"role": "user", "content": EASY}]}
+    assert [gateway.post("/v1/route", body).json()["model"] for _ in range(3)] == ["small"] * 3
+    # A session's model is tried like any other: the first of them takes this second's turn.
+    answers = [gateway.chat(EASY, headers=session) for session in sessions]
+    assert [answer.headers["x-proteus-model"] for answer in answers] == ["small", "middle"]
+
+
 def test_the_first_byte_of_a_whole_answer_says_nothing_of_a_stream() -> None:
     seen = FirstBytes()
     for _ in range(20):

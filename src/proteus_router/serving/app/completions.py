@@ -216,6 +216,7 @@ class Completions:
             failure: UpstreamError | None = None
             for model in exchange.pick.upstreams:
                 began = clock()
+                self._gateway.first_bytes.sent(model.name, began, streamed=exchange.stream)
                 try:
                     reply = await self._gateway.upstream.call(
                         model, payload, headers=sent, deadline=deadline, stream=exchange.stream

@@ -211,7 +211,6 @@ class Gateway:
         now, bound = self.clock.monotonic(), ask.max_latency_s
         return Ceilings(
             lambda model: bound is None or self.first_bytes.quick(model, bound, now, streamed=streamed),
-            lambda model: self.first_bytes.sent(model, now, streamed=streamed),
             self.budgets.left(ask.tier_name),
             ask.tier.precedence,
         )

@@ -265,9 +265,8 @@ class Selection:
 
     def _explore(self, base: dict[int, float], predictions: Any) -> dict[int, float]:
         """Perhaps another choice, and the probability of every model."""
-        router = self._live.router
         # Those that the router would take at some other target: of the others nothing needs to be known.
-        rivals = {int(router.choose(predictions, point)[0]) for point in range(router.policy.n_points)}
+        rivals = set(self._live.router.choose_all(predictions)[:, 0].tolist())
         open_to = [
             entry.index
             for entry in self._live.entries.values()
@@ -338,11 +337,6 @@ class Selection:
 
     def _under(self, ceilings: Ceilings, tried: frozenset[str]) -> Pick:
         """The choice where floor and ceilings allow it, else who does; what can't be kept gives way in the tier's order."""
-        pick = self._within(ceilings, tried)
-        ceilings.sent(pick.entry.name)
-        return pick
-
-    def _within(self, ceilings: Ceilings, tried: frozenset[str]) -> Pick:
         why = "it did not answer" if tried else "it can't serve this request"
         fit: dict[str, tuple[PoolEntry, tuple[PoolModel, ...]]] = {}
         for entry in self._live.entries.values():

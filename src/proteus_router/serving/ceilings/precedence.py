@@ -22,8 +22,6 @@ class Ceilings:
     ----------
     quick
         Whether a pool name is expected to keep the bound on the time to the first byte; always, where there is none.
-    sent
-        To be told the pool name that is going to be asked.
     left
         What the tier may spend, or None: it has no budget.
     precedence
@@ -31,7 +29,6 @@ class Ceilings:
     """
 
     quick: Callable[[str], bool]
-    sent: Callable[[str], None]
     left: Left | None
     precedence: tuple[Ceiling, ...]
 
