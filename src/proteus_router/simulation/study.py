@@ -6,6 +6,7 @@ import json
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
@@ -84,9 +85,9 @@ class Study:
             kept: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
             if {key: kept.get(key) for key in identity} == identity:
                 return kept
-        logging.getLogger("proteus_router").setLevel(logging.ERROR)  # a stream's warnings are its results
         router, universe = self._world()
-        record = {**record_of(run_stream(router, universe, task.scenario, task.setting), universe), **made_by}
+        with _quiet():
+            record = {**record_of(run_stream(router, universe, task.scenario, task.setting), universe), **made_by}
         self._folder.mkdir(parents=True, exist_ok=True)
         unfinished = path.with_suffix(".tmp")
         unfinished.write_text(json.dumps(record), encoding="utf-8")
@@ -98,6 +99,18 @@ class Study:
             router, universe = self._make()
             self._made = remembering(router, universe.bank), universe
         return self._made
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Errors alone are logged meanwhile: a stream's warnings are its results."""
+    logger = logging.getLogger("proteus_router")
+    before = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
 
 
 _study: list[Study] = []

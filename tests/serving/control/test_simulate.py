@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -162,6 +163,15 @@ def test_a_study_that_was_cut_short_goes_on(
     assert json.dumps(again[:2]) == json.dumps(first)
     list(Study(lambda: made, tmp_path).run(tasks_of([_scenario(requests=150)], [1.0], [False], [0])))
     assert ran == [1, 1, 0]  # another scenario of the same name
+
+
+def test_a_study_leaves_the_logs_of_the_process_as_they_were(
+    made: tuple[Router, SimulatedWorld], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    list(Study(lambda: made, tmp_path).run(tasks_of([_scenario(requests=100)], [1.0], [False], [0])))
+    with caplog.at_level(logging.WARNING):
+        logging.getLogger("proteus_router.anything").warning("after the study")
+    assert "after the study" in caplog.text
 
 
 def test_every_scenario_of_the_package_can_be_read() -> None:
