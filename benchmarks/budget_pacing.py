@@ -1,6 +1,6 @@
-"""A tier's budget under bursts: is it passed, is it used, and what becomes of the floor?
+"""A budget under bursts, a tier's or a key's: is it passed, is it used, and what becomes of the floor?
 
-    python benchmarks/budget_pacing.py [--seeds 20] [--shares 0.5 0.8 1.2] [--requests 4000]
+    python benchmarks/budget_pacing.py [--of tier|key] [--seeds 20] [--shares 0.5 0.8 1.2] [--requests 4000]
     python benchmarks/budget_pacing.py --gateways 2 --store postgresql://postgres@127.0.0.1:5432/test
 
 The demo's router and its standard tier (floor 0.80) through the application without sockets, over one hour of a simulated
@@ -26,9 +26,10 @@ from proteus_router.cli.gateway_demo import demo_router
 from proteus_router.data.synthetic import make_world
 from proteus_router.routing.router import Router
 from proteus_router.serving.app import Gateway, create_app
+from proteus_router.serving.records import ApiKey
 from proteus_router.serving.settings import make_configuration
 from proteus_router.serving.store import open_store
-from proteus_router.serving.tenants import Keyring, Limits
+from proteus_router.serving.tenants import Keyring, Limits, issue_key
 from proteus_router.simulation.inprocess import ask
 from proteus_router.simulation.pool import BankPool, model_list
 from proteus_router.simulation.world import SimulatedWorld, remembering
@@ -63,6 +64,7 @@ class Setting:
     gateways: int
     requests: int
     store: str | None
+    of: str
 
 
 def arrivals(rng: np.random.Generator, count: int) -> np.ndarray:
@@ -85,7 +87,7 @@ async def run(
             "standard": {
                 "accuracy_target": FLOOR,
                 "precedence": ORDERS[setting.order],
-                "budget": {"usd": budget, "period": "hour"},
+                **({"budget": {"usd": budget, "period": "hour"}} if setting.of == "tier" else {}),
             }
         },
         "model_list": model_list(router.models, universe.usd_per_token),
@@ -100,14 +102,22 @@ async def run(
         stores = [open_store(url, flush_interval_s=0.01, clock=clock) for _ in range(setting.gateways)]
         gateways: list[Gateway] = []
         apps = []
+        limits_of_all: list[Limits] = []
+        headers: dict[str, str] = {}
         for store in stores:
             await store.start()
+            if setting.of == "key" and not headers:
+                wanted = ApiKey("", "tenant", budget_usd=budget, budget_period="hour", budget_paced=True)
+                headers = {"authorization": f"Bearer {(await issue_key(store, wanted))[1]}"}
+            keyring, limits = Keyring(store, clock=clock), Limits(store, clock=clock)
+            await keyring.refresh()
+            limits_of_all.append(limits)
             app = create_app(
                 make_configuration(values, source="benchmark", environ={}),
                 router=router,
                 store=store,
-                keyring=Keyring(store, clock=clock),
-                limits=Limits(store, clock=clock),
+                keyring=keyring,
+                limits=limits,
                 upstream=pool,
                 clock=clock,
                 rng=random.Random(setting.seed),
@@ -122,11 +132,15 @@ async def run(
                 asked_at = at
                 while any(store.pending for store in stores):  # noqa: ASYNC110 - written within its window
                     await asyncio.sleep(0.001)
+                for limits in limits_of_all:
+                    await limits.refresh()
                 for gateway in gateways:
                     await gateway.budgets.refresh()
             pool.row = row
             body = {"model": "proteus/standard", "messages": [{"role": "user", "content": bank.queries[row]}]}
-            answer = await ask(apps[int(rng.integers(len(apps)))], "POST", "/v1/chat/completions", body)
+            answer = await ask(
+                apps[int(rng.integers(len(apps)))], "POST", "/v1/chat/completions", body, headers
+            )
             if answer.status == 429:
                 continue
             if answer.status != 200 or answer.headers is None:
@@ -160,6 +174,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
+    parser.add_argument("--of", choices=("tier", "key"), default="tier")
     parser.add_argument("--seeds", type=int, default=20)
     parser.add_argument("--shares", type=float, nargs="+", default=[0.5, 0.8, 1.2])
     parser.add_argument("--requests", type=int, default=4_000)
@@ -186,7 +201,9 @@ def main() -> None:
                     run(
                         router,
                         universe,
-                        Setting(share, order, seed, options.gateways, options.requests, options.store),
+                        Setting(
+                            share, order, seed, options.gateways, options.requests, options.store, options.of
+                        ),
                         at_floor_usd,
                     )
                 )
@@ -194,8 +211,10 @@ def main() -> None:
             ]
             figures = {name: round(float(np.mean([hour[name] for hour in hours])), 5) for name in hours[0]}
             worst = round(max(hour["overshoot"] for hour in hours), 5)
-            print(json.dumps({"order": order, "share": share, "seeds": options.seeds, "gateways": options.gateways}
-                             | figures | {"worst_overshoot": worst}), flush=True)  # fmt: skip
+            ran = {"of": options.of, "order": order, "share": share, "gateways": options.gateways}
+            print(
+                json.dumps({**ran, "seeds": options.seeds, **figures, "worst_overshoot": worst}), flush=True
+            )
 
 
 if __name__ == "__main__":

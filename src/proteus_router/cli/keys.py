@@ -48,6 +48,11 @@ def _limit_options(command: _F) -> _F:
         click.option(
             "--budget-period", type=click.Choice(["hour", "day", "month"]), help="Of --budget-usd; UTC."
         ),
+        click.option(
+            "--budget-paced",
+            is_flag=True,
+            help="Spread the budget evenly over its period; what gives way is the tier's precedence's to say.",
+        ),
         click.option("--admin", is_flag=True, help="For the admin API instead; such a key calls no model."),
     )
     for option in reversed(options):
@@ -74,6 +79,7 @@ def create(
     tokens_per_minute: int | None,
     budget_usd: float | None,
     budget_period: Any,
+    budget_paced: bool,
     admin: bool,
     config_file: Path | None,
     store_url: str | None,
@@ -98,6 +104,7 @@ def create(
         tokens_per_minute=tokens_per_minute,
         budget_usd=budget_usd,
         budget_period=budget_period,
+        budget_paced=budget_paced,
         admin=admin,
     )
     key, token = with_store(place.url, lambda store: issue_key(store, wanted))
@@ -165,6 +172,8 @@ def _may(key: ApiKey) -> str:
         f"targets {key.target_range[0]:g} to {key.target_range[1]:g}" if key.target_range else "",
         f"{key.requests_per_minute} requests/min" if key.requests_per_minute else "",
         f"{key.tokens_per_minute} tokens/min" if key.tokens_per_minute else "",
-        f"{key.budget_usd:g} USD/{key.budget_period}" if key.budget_usd else "",
+        f"{key.budget_usd:g} USD/{key.budget_period}{', paced' if key.budget_paced else ''}"
+        if key.budget_usd
+        else "",
     ]
     return "; ".join(part for part in parts if part) or "no limits"

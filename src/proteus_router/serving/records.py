@@ -264,6 +264,8 @@ class ApiKey:
         What it may ask for; None: everything.
     target_range
         Smallest and largest accuracy target it may ask for; None: any.
+    budget_paced
+        Whether the budget is spread evenly over its period, in the tier's order of precedence.
     admin
         May use the admin API and read every tenant's decisions.
     """
@@ -278,6 +280,7 @@ class ApiKey:
     tokens_per_minute: int | None = None
     budget_usd: float | None = None
     budget_period: BudgetPeriod | None = None
+    budget_paced: bool = False
     admin: bool = False
     created_at: float = 0.0
     revoked_at: float | None = None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -33,7 +34,9 @@ class Answered:
         return loads(self.body)
 
 
-async def ask(app: ASGIApp, method: str, path: str, content: Any = None) -> Answered:
+async def ask(
+    app: ASGIApp, method: str, path: str, content: Any = None, headers: Mapping[str, str] | None = None
+) -> Answered:
     """One request, and its whole answer; `content` is sent as JSON, or as it is where it is bytes."""
     body = content if isinstance(content, bytes) else b"" if content is None else dumps(content)
     plain, _, query = path.partition("?")
@@ -58,7 +61,7 @@ async def ask(app: ASGIApp, method: str, path: str, content: Any = None) -> Answ
         "raw_path": plain.encode(),
         "query_string": query.encode(),
         "root_path": "",
-        "headers": [],
+        "headers": [(name.encode(), value.encode()) for name, value in (headers or {}).items()],
         "client": ("127.0.0.1", 1),
         "server": ("127.0.0.1", 80),
     }

@@ -87,7 +87,10 @@ class Study:
                 return kept
         router, universe = self._world()
         with _quiet():
-            record = {**record_of(run_stream(router, universe, task.scenario, task.setting), universe), **made_by}
+            record = {
+                **record_of(run_stream(router, universe, task.scenario, task.setting), universe),
+                **made_by,
+            }
         self._folder.mkdir(parents=True, exist_ok=True)
         unfinished = path.with_suffix(".tmp")
         unfinished.write_text(json.dumps(record), encoding="utf-8")

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from proteus_router.errors import ConfigError
+from proteus_router.errors import ConfigError, InvalidKeyError
 from proteus_router.serving.ceilings import TierBudgets
 from proteus_router.serving.records import ApiKey, BudgetPeriod
 from proteus_router.serving.settings.sections import BudgetSettings
@@ -103,7 +103,7 @@ def test_in_the_red_a_budget_first_tier_takes_the_cheapest_model_of_all() -> Non
     answer = gateway.chat(HARD)
     assert answer.headers["x-proteus-model"] == "small"
     assert answer.headers["x-proteus-gave-way"] == "accuracy"
-    assert any("ahead of its budget's pace" in reason for reason in gateway.store.last.reasons)
+    assert any("a budget's pace is overtaken" in reason for reason in gateway.store.last.reasons)
     gateway.upstream.broken.add("small")  # what is left of the pool
     assert gateway.chat(HARD).headers["x-proteus-model"] == "middle"
 
@@ -172,6 +172,50 @@ def test_the_tier_shows_its_budget() -> None:
 def test_nonsense_in_the_configuration_is_refused(tier: dict[str, Any]) -> None:
     with pytest.raises(ConfigError):
         make_settings(tiers={"standard": {"accuracy_target": 0.8, **tier}})
+
+
+def keyed(gateway: Harness, usd: float, *, paced: bool) -> dict[str, str]:
+    gateway.clock.now += -gateway.clock.wall() % HOUR  # on the hour
+    return gateway.add_key(budget_usd=usd, budget_period="hour", budget_paced=paced)
+
+
+def test_a_paced_keys_budget_is_spread_over_its_period_in_the_tiers_order() -> None:
+    gateway = Harness(
+        make_settings(tiers={"standard": {"accuracy_target": 0.80, "precedence": BUDGET_FIRST}})
+    )
+    headers = keyed(gateway, 0.03, paced=True)  # 1% at once, as above
+    answer = gateway.chat(HARD, headers=headers)
+    assert answer.headers["x-proteus-model"] == "middle"
+    assert answer.headers["x-proteus-gave-way"] == "accuracy"
+    unpaced = keyed(gateway, 0.03, paced=False)
+    assert gateway.chat(HARD, headers=unpaced).headers["x-proteus-model"] == "large"
+    gateway.clock.now += HOUR / 2
+    assert gateway.chat(HARD, headers=headers).headers["x-proteus-model"] == "large"
+
+
+def test_by_default_a_paced_key_keeps_the_floor_until_its_budget_is_gone() -> None:
+    gateway = Harness()
+    headers = keyed(gateway, 0.0025, paced=True)
+    answer = gateway.chat(HARD, headers=headers)
+    assert answer.headers["x-proteus-model"] == "large"
+    assert answer.headers["x-proteus-gave-way"] == "budget"
+    statuses = {gateway.chat(HARD, headers=headers).status for _ in range(20)}
+    assert statuses == {200, 429}
+
+
+def test_a_tier_and_a_key_that_both_pace_are_both_kept() -> None:
+    tier_paces = gateway_with(0.03, precedence=BUDGET_FIRST)
+    headers = keyed(tier_paces, 100.0, paced=True)
+    assert tier_paces.chat(HARD, headers=headers).headers["x-proteus-model"] == "middle"
+    key_paces = gateway_with(100.0, precedence=BUDGET_FIRST)
+    headers = keyed(key_paces, 0.03, paced=True)
+    assert key_paces.chat(HARD, headers=headers).headers["x-proteus-model"] == "middle"
+
+
+def test_a_key_that_paces_no_budget_is_refused() -> None:
+    gateway = Harness()
+    with pytest.raises(InvalidKeyError, match="budget_paced needs a budget"):
+        gateway.add_key(budget_paced=True)
 
 
 def test_a_keys_budget_may_be_hourly() -> None:

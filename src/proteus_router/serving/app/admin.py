@@ -28,6 +28,7 @@ _FIELDS: dict[str, tuple[type, ...]] = {
     "tokens_per_minute": (int,),
     "budget_usd": (int, float),
     "budget_period": (str,),
+    "budget_paced": (bool,),
     "admin": (bool,),
 }
 

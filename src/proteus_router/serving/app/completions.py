@@ -123,7 +123,7 @@ class Completions:
             rng=gateway.rng,
             steering=gateway.control.steering_of(ask.tier_name),
             quarantined=gateway.control.quarantined,
-            ceilings=gateway.ceilings(ask, streamed=facts.stream),
+            ceilings=gateway.ceilings(ask, key, streamed=facts.stream),
         )
         if ask.direct is None:
             gateway.control.saw(text, selection.predictions)

@@ -202,7 +202,7 @@ async def route(gateway: Gateway, request: Request) -> Answer:
         rng=gateway.rng,
         steering=gateway.control.steering_of(ask.tier_name),
         quarantined=gateway.control.quarantined,
-        ceilings=gateway.ceilings(ask, streamed=facts.stream),
+        ceilings=gateway.ceilings(ask, key, streamed=facts.stream),
     )
     pick = selection.first()
     return Answer(

@@ -30,6 +30,7 @@ from proteus_router.serving.records import ApiKey, DecisionRecord, Feedback, Poo
 from proteus_router.serving.settings import Configuration
 from proteus_router.serving.store import FeedbackResult
 from proteus_router.serving.telemetry import Metrics, RequestLog, Tracer
+from proteus_router.serving.tenants.budgets import Left
 from proteus_router.serving.upstream import BreakerState, Reply
 
 __all__ = ["ANONYMOUS", "Gateway", "KeyringPort", "LimitsPort", "StorePort", "UpstreamPort", "is_loopback"]
@@ -76,6 +77,7 @@ class LimitsPort(Protocol):
 
     def admit(self, key: ApiKey) -> None: ...
     def remaining_usd(self, key: ApiKey) -> float | None: ...
+    def left(self, key: ApiKey) -> Left | None: ...
     def reserve(self, key: ApiKey, usd: float) -> None: ...
     def settle(self, key: ApiKey, *, tokens: int, cost_usd: float, reserved_usd: float = 0.0) -> None: ...
 
@@ -204,14 +206,18 @@ class Gateway:
             return given.decode("ascii")
         return self._new_request_id()
 
-    def ceilings(self, ask: Ask, *, streamed: bool) -> Ceilings | None:
+    def ceilings(self, ask: Ask, key: ApiKey, *, streamed: bool) -> Ceilings | None:
         """What a request must stay under beside its floor; None: nothing."""
-        if ask.tier is None or (ask.max_latency_s is None and ask.tier.budget is None):
+        if ask.tier is None:
+            return None
+        lefts = (self.budgets.left(ask.tier_name), self.limits.left(key) if key.budget_paced else None)
+        paced = tuple(left for left in lefts if left is not None)
+        if ask.max_latency_s is None and not paced:
             return None
         now, bound = self.clock.monotonic(), ask.max_latency_s
         return Ceilings(
             lambda model: bound is None or self.first_bytes.quick(model, bound, now, streamed=streamed),
-            self.budgets.left(ask.tier_name),
+            paced,
             ask.tier.precedence,
         )
 

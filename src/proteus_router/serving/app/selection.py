@@ -382,7 +382,7 @@ class Selection:
         """The tier has spent more than its pace allows, and its budget counts more than its floor: the cheapest model."""
         entry = min(kept, key=self._price)
         cost = self.costs_usd[entry.index]
-        if ceilings.left is not None and cost > ceilings.left.whole_usd:
+        if any(cost > left.whole_usd for left in ceilings.lefts):  # the tier's: a key's is looked at before
             self.only_tier_budget_is_short = True
             raise NoEligibleModelError(
                 "no model fits what is left of the tier's budget.",
@@ -395,7 +395,7 @@ class Selection:
             self._pick(
                 entry,
                 fit[entry.name][1],
-                "the tier is ahead of its budget's pace: the cheapest model serves.",
+                "a budget's pace is overtaken: the cheapest model serves.",
             ),
             gave_way=("accuracy",) if below else (),
         )

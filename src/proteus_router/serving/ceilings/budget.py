@@ -6,19 +6,16 @@ import asyncio
 import logging
 from collections import defaultdict
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any, Protocol
 
 from proteus_router.errors import BudgetExhaustedError, StoreUnavailableError
 from proteus_router.serving.clock import Clock
 from proteus_router.serving.records import BudgetPeriod
-from proteus_router.serving.tenants.budgets import Spending, period_end, period_start
+from proteus_router.serving.tenants.budgets import Left, Spending, left_of, period_end, period_start
 
-__all__ = ["BudgetPort", "Left", "TierBudgets"]
+__all__ = ["BudgetPort", "TierBudgets"]
 
 _log = logging.getLogger(__name__)
-_HEAD_START = 0.01
-"""Share of a budget that may be spent at once, so that a period's first requests are not starved."""
 _REFRESH_S = 1.0
 
 
@@ -37,28 +34,8 @@ class SpendSource(Protocol):
     async def spent_by_tier(self, since: float) -> dict[str, float]: ...
 
 
-@dataclass(frozen=True, slots=True)
-class Left:
-    """What a tier may still spend now.
-
-    Attributes
-    ----------
-    paced_usd
-        By the pace: the share of the budget that belongs to the time gone by, less what was spent and is in flight.
-    whole_usd
-        In the period.
-    """
-
-    paced_usd: float
-    whole_usd: float
-
-
 class TierBudgets:
     """Spend of the tiers that have a budget.
-
-    The pace is the straight line from nothing at the period's start to the budget at its end, and it learns nothing: what
-    quiet hours leave, busy ones may spend, and a request that is ahead of the line takes a cheaper model or waits
-    for none. So the budget can't run out early by more than a request in flight.
 
     Parameters
     ----------
@@ -97,10 +74,8 @@ class TierBudgets:
         if budget is None or tier is None:
             return None
         now = self._clock.wall()
-        start, end = period_start(budget.period, now), period_end(budget.period, now)
-        gone = min(1.0, (now - start) / (end - start) + _HEAD_START)
-        used = self._spending.usd(tier, start) + self._reserved.get(tier, 0.0)
-        return Left(budget.usd * gone - used, budget.usd - used)
+        used = self._spending.usd(tier, period_start(budget.period, now)) + self._reserved.get(tier, 0.0)
+        return left_of(budget.usd, budget.period, used, now)
 
     def reserve(self, tier: str, usd: float) -> None:
         """Hold `usd` for a request in flight."""

@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
-from proteus_router.serving.ceilings.budget import Left
 from proteus_router.serving.records import Ceiling
+from proteus_router.serving.tenants.budgets import Left
 
 __all__ = ["Ceilings", "narrowed"]
 
@@ -22,18 +22,18 @@ class Ceilings:
     ----------
     quick
         Whether a pool name is expected to keep the bound on the time to the first byte; always, where there is none.
-    left
-        What the tier may spend, or None: it has no budget.
+    lefts
+        What may be spent, of each paced budget that the request counts against: its tier's, its key's.
     precedence
         What is kept longest comes first.
     """
 
     quick: Callable[[str], bool]
-    left: Left | None
+    lefts: tuple[Left, ...]
     precedence: tuple[Ceiling, ...]
 
     def on_pace(self, cost_usd: float) -> bool:
-        return self.left is None or cost_usd <= self.left.paced_usd
+        return all(cost_usd <= left.paced_usd for left in self.lefts)
 
     @property
     def budget_is_hard(self) -> bool:

@@ -155,7 +155,7 @@ function keys() {
     if (!token) return list.replaceChildren(make("p", { class: "hint" }, "Keys are an admin's. Make the first one on the machine: proteus keys create NAME --admin; then sign in with it."));
     try {
       const { content } = await call("GET", "/v1/admin/keys");
-      const rows = content.data.map((key) => [key.name, key.admin ? "admin" : key.tier || "any tier", key.budget_usd ? `${usd(key.budget_usd)} a ${key.budget_period}` : "–", key.revoked_at ? "revoked" : make("button", { type: "button", onclick: () => revoke(key) }, "Revoke")]);
+      const rows = content.data.map((key) => [key.name, key.admin ? "admin" : key.tier || "any tier", key.budget_usd ? `${usd(key.budget_usd)} a ${key.budget_period}${key.budget_paced ? ", paced" : ""}` : "–", key.revoked_at ? "revoked" : make("button", { type: "button", onclick: () => revoke(key) }, "Revoke")]);
       list.replaceChildren(table([["name", ""], ["may", ""], ["budget", ""], ["revoke", ""]], rows, "No keys yet."));
     } catch (error) { list.replaceChildren(make("p", { class: "bad", role: "alert" }, error.message)); }
   };

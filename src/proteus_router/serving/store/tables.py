@@ -113,6 +113,7 @@ api_keys = sa.Table(
     sa.Column("tokens_per_minute", sa.BigInteger),
     sa.Column("budget_usd", sa.Double),
     sa.Column("budget_period", sa.String),
+    sa.Column("budget_paced", sa.Boolean, nullable=False, server_default=sa.false()),
     sa.Column("admin", sa.Boolean, nullable=False),
     sa.Column("created_at", sa.Double, nullable=False),
     sa.Column("revoked_at", sa.Double),

@@ -1,4 +1,4 @@
-"""What each key has spent in its period, over all gateways, known here within seconds."""
+"""What each key has spent in its period, over all gateways, known here within seconds, and the pace of a budget."""
 
 from __future__ import annotations
 
@@ -9,7 +9,10 @@ from datetime import UTC, datetime, timedelta
 
 from proteus_router.serving.records import BudgetPeriod
 
-__all__ = ["Spending", "period_end", "period_start"]
+__all__ = ["Left", "Spending", "left_of", "period_end", "period_start"]
+
+_HEAD_START = 0.01
+"""Share of a budget that may be spent at once, so that a period's first requests are not starved."""
 
 
 def period_start(period: BudgetPeriod, now: float) -> float:
@@ -28,6 +31,34 @@ def period_end(period: BudgetPeriod, now: float) -> float:
     if period == "day":
         return (start + timedelta(days=1)).timestamp()
     return (start + timedelta(days=32)).replace(day=1).timestamp()
+
+
+@dataclass(frozen=True, slots=True)
+class Left:
+    """What may still be spent now.
+
+    Attributes
+    ----------
+    paced_usd
+        By the pace: the share of the budget that belongs to the time gone by, less what was spent and is in flight.
+    whole_usd
+        In the period.
+    """
+
+    paced_usd: float
+    whole_usd: float
+
+
+def left_of(budget_usd: float, period: BudgetPeriod, used_usd: float, now: float) -> Left:
+    """What a budget leaves `now`.
+
+    The pace is the straight line from nothing at the period's start to the budget at its end, and it learns nothing: what
+    quiet hours leave, busy ones may spend, and a request that is ahead of the line takes a cheaper model or waits
+    for none. So the budget can't run out early by more than a request in flight.
+    """
+    start, end = period_start(period, now), period_end(period, now)
+    gone = min(1.0, (now - start) / (end - start) + _HEAD_START)
+    return Left(budget_usd * gone - used_usd, budget_usd - used_usd)
 
 
 @dataclass(frozen=True, slots=True)

@@ -54,6 +54,10 @@ def _check(key: ApiKey) -> None:
         raise InvalidKeyError("key: budget_usd and budget_period (hour, day or month) go together.")
     if key.budget_period not in (None, "hour", "day", "month"):
         raise InvalidKeyError(f"key: budget_period is {key.budget_period!r}; hour, day or month.")
+    if key.budget_paced and key.budget_usd is None:
+        raise InvalidKeyError(
+            "key: budget_paced needs a budget to pace.", hint="Give budget_usd and budget_period."
+        )
     if key.target_range is not None:
         low, high = key.target_range
         if not 0 < low <= high < 1:

@@ -12,7 +12,7 @@ from proteus_router.errors import BudgetExhaustedError, RateLimitedError, StoreU
 from proteus_router.serving.clock import Clock, SystemClock
 from proteus_router.serving.records import ApiKey, BudgetPeriod
 from proteus_router.serving.tenants.bucket import Bucket
-from proteus_router.serving.tenants.budgets import Spending, period_end, period_start
+from proteus_router.serving.tenants.budgets import Left, Spending, left_of, period_end, period_start
 
 __all__ = ["Limits", "SpendSource"]
 
@@ -110,13 +110,21 @@ class Limits:
         if requests is not None:
             requests.take(1.0, now)
 
-    def remaining_usd(self, key: ApiKey) -> float | None:
-        """What `key` may still spend in this period, requests in flight taken off; None without a budget."""
+    def left(self, key: ApiKey) -> Left | None:
+        """What `key` may still spend, requests in flight taken off; None without a budget."""
         if key.budget_usd is None or key.budget_period is None:
             return None
         self._in_use.add(key.budget_period)
-        spent = self._spending.usd(key.id, period_start(key.budget_period, self._clock.wall()))
-        return key.budget_usd - spent - self._reserved.get(key.id, 0.0)
+        now = self._clock.wall()
+        used = self._spending.usd(key.id, period_start(key.budget_period, now)) + self._reserved.get(
+            key.id, 0.0
+        )
+        return left_of(key.budget_usd, key.budget_period, used, now)
+
+    def remaining_usd(self, key: ApiKey) -> float | None:
+        """The same, of the whole period."""
+        left = self.left(key)
+        return None if left is None else left.whole_usd
 
     def reserve(self, key: ApiKey, usd: float) -> None:
         """Hold `usd` for a request in flight, so that many at once can't pass the budget together.
