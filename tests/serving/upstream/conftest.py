@@ -23,17 +23,6 @@ def served() -> Iterator[tuple[Provider, str]]:
 
 
 @pytest.fixture
-def provider(served: tuple[Provider, str]) -> Iterator[Provider]:
-    """The running provider, without orders and with nothing seen."""
-    app = served[0]
-    app.seen.requests.clear()
-    app.seen.last.clear()
-    app.seen.gone = 0
-    yield app
-    app.orders.clear()
-
-
-@pytest.fixture
 def make_model(served: tuple[Provider, str]) -> MakeModel:
     def make(api: ApiShape = "chat", **changes: Any) -> PoolModel:
         values: dict[str, Any] = {
