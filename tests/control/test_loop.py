@@ -135,6 +135,17 @@ def test_scores_that_are_not_trusted_move_their_own_tier_only() -> None:
     assert premium.bounds(premium.last_position).upper < 0.2
 
 
+def test_the_score_of_a_model_that_nothing_predicts_moves_its_own_tier_only() -> None:
+    loop, models = fresh(), fresh()
+    for found in outcomes(400):
+        loop.observe(replace(found, predicted_score=None))
+        models.observe(found)
+    assert not loop.offsets.any()
+    assert models.offsets.any()
+    for name, tier in loop.tiers.items():
+        assert tier.bounds(1_000) == models.tiers[name].bounds(1_000)
+
+
 def test_a_reset_begins_one_tier_anew_and_keeps_the_models() -> None:
     loop = fresh()
     loop.observe_all(outcomes())

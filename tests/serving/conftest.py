@@ -130,7 +130,9 @@ def provider(served: tuple[Provider, str]) -> Iterator[Provider]:
     app = served[0]
     app.orders.clear()
     deadline = time.monotonic() + 5
-    while app.seen.in_flight:  # the last test's callers may be leaving still, and would be counted as this one's
+    while (
+        app.seen.in_flight
+    ):  # the last test's callers may be leaving still, and would be counted as this one's
         assert time.monotonic() < deadline, "requests of the test before are still under way"
         time.sleep(0.002)
     app.seen.requests.clear()

@@ -117,7 +117,6 @@ def _recorded(
     place = Place.of(config_file, store_url)
     with extra("serve"):
         from proteus_router.learning.traffic import Traffic
-        from proteus_router.serving.settings import load_configuration
 
     found = with_store(place.url, lambda store: store.graded(tier=tier))
     tiers = sorted({one.tier for one in found})
@@ -125,14 +124,9 @@ def _recorded(
         raise click.UsageError(f"graded traffic of several tiers: give --tier, one of {', '.join(tiers)}.")
     if not found:
         raise SchemaError("no graded decisions with text in the store.", hint=_WHAT)
-    aliases = (
-        {}
-        if config_file is None
-        else {model.name: model.proteus_model for model in load_configuration(config_file).pool}
-    )
     target = found[-1].accuracy_target  # a floor that was moved since belongs to another time
     same = [one for one in found if one.accuracy_target == target]
-    return _Recorded(Traffic.of(same, models, aliases), target)
+    return _Recorded(Traffic.of(same, models, place.aliases), target)
 
 
 def _line(name: str, one: object) -> str:

@@ -7,11 +7,14 @@ from typing import TYPE_CHECKING
 
 import click
 
+from proteus_router.cli.extras import extra
 from proteus_router.cli.progress import ProgressBars
+from proteus_router.cli.stores import Place, store_options, with_store
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from proteus_router.data.outcomes import OutcomeTable
     from proteus_router.routing.artifact import Artifact
     from proteus_router.types import ProgressFn
 
@@ -39,21 +42,36 @@ def pool_group() -> None:
 @pool_group.command(
     epilog="Example: proteus pool add router/ new-model --outcomes outcomes/\n\n"
     "OUTCOMES is a data set as `proteus train` reads it; only the rows of MODEL count, 100 to 300 are good. Queries "
-    "that the router was trained on tell most."
+    "that the router was trained on tell most.\n\n"
+    "With --config or --store instead: what the gateway's exploration tried of MODEL and was graded "
+    "(exploration.newcomers), over all tiers."
 )
 @_router
 @click.argument("model")
-@click.option(
-    "--outcomes", required=True, type=click.Path(path_type=Path), help="Outcome data set that has MODEL."
-)
+@click.option("--outcomes", type=click.Path(path_type=Path), help="Outcome data set that has MODEL.")
+@store_options
 @_output
 @_force
-def add(router: Path, model: str, outcomes: Path, output: Path | None, force: bool) -> None:
+def add(
+    router: Path,
+    model: str,
+    outcomes: Path | None,
+    config_file: Path | None,
+    store_url: str | None,
+    output: Path | None,
+    force: bool,
+) -> None:
     """Put MODEL into the pool of ROUTER from a few of its outcomes."""
     from proteus_router.data.sources import read_outcomes
     from proteus_router.training.pool.changes import add_model
 
-    table = read_outcomes(outcomes, for_training=False)
+    if outcomes is not None and (config_file is not None or store_url is not None):
+        raise click.UsageError("Give --outcomes, or the gateway's --config or --store, not both.")
+    if outcomes is not None:
+        table = read_outcomes(outcomes, for_training=False)
+    else:
+        table = _tried(config_file, store_url, model)
+        click.echo(f"{table.n_queries} graded answers of {model} in the traffic")
     _change(router, output, force, lambda old, progress: add_model(old, table, model, progress=progress))
 
 
@@ -80,6 +98,17 @@ def price(router: Path, model: str, factor: float, output: Path | None, force: b
     from proteus_router.training.pool.changes import change_price
 
     _change(router, output, force, lambda old, progress: change_price(old, model, factor, progress=progress))
+
+
+def _tried(config_file: Path | None, store_url: str | None, model: str) -> OutcomeTable:
+    """What exploration has shown of `model`."""
+    if config_file is None and store_url is None:
+        raise click.UsageError("Give --outcomes FOLDER, or the gateway's --config FILE or --store URL.")
+    place = Place.of(config_file, store_url)
+    with extra("serve"):
+        from proteus_router.learning.newcomer import outcomes_of
+
+    return outcomes_of(with_store(place.url, lambda store: store.graded()), model, place.aliases)
 
 
 def _change(

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -37,11 +37,18 @@ def store_options(command: _F) -> _F:
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """A database, and the names the configuration knows; None where there is no configuration."""
+    """A database, and the names the configuration knows; None where there is no configuration.
+
+    Attributes
+    ----------
+    aliases
+        Pool name -> the model that it runs.
+    """
 
     url: str
     tiers: tuple[str, ...] | None = None
     models: tuple[str, ...] | None = None
+    aliases: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
     def of(cls, config_file: Path | None, store_url: str | None) -> Place:
@@ -53,8 +60,9 @@ class Place:
         with extra("serve"):
             from proteus_router.serving.settings import load_configuration
         configuration = load_configuration(config_file)
-        models = dict.fromkeys(model.name for model in configuration.pool)
-        return cls(configuration.settings.store.url, tuple(configuration.settings.tiers), tuple(models))
+        aliases = {model.name: model.proteus_model for model in configuration.pool}
+        tiers = tuple(configuration.settings.tiers)
+        return cls(configuration.settings.store.url, tiers, tuple(aliases), aliases)
 
 
 def with_store(url: str, work: Callable[[Store], Awaitable[_T]]) -> _T:

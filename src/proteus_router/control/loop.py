@@ -35,7 +35,8 @@ class AuditedOutcome:
     score
         In [0, 1].
     predicted_score
-        As the router's artifact predicted it, without offsets.
+        As the router's artifact predicted it, without offsets; None: of a model that it does not know. Such a score
+        counts for its tier alone.
     rate
         Probability with which the request was drawn for audit.
     trusted
@@ -48,17 +49,18 @@ class AuditedOutcome:
     position: int
     model: str
     score: float
-    predicted_score: float
+    predicted_score: float | None
     rate: float
     task: str | None = None
     trusted: bool = True
 
     def __post_init__(self) -> None:
         for name in ("score", "predicted_score", "rate"):
-            if not 0.0 <= getattr(self, name) <= 1.0:  # NaN too
-                raise ValueError(
-                    f"outcome {self.sequence}: {name} must lie in [0, 1], not {getattr(self, name)}."
-                )
+            value = getattr(self, name)
+            if name == "predicted_score" and value is None:
+                continue
+            if not 0.0 <= value <= 1.0:  # NaN too
+                raise ValueError(f"outcome {self.sequence}: {name} must lie in [0, 1], not {value}.")
         if self.position < 1:
             raise ValueError(f"outcome {self.sequence}: positions count from 1, not {self.position}.")
 
@@ -215,18 +217,17 @@ class ControlLoop:
                 raise ValueError(f"outcome {outcome.sequence}: no {kind} {name!r} among {', '.join(known)}.")
         self.tiers[outcome.tier].add(outcome)
         self.last_sequence = outcome.sequence
-        if not outcome.trusted:
+        predicted = outcome.predicted_score
+        if not outcome.trusted or predicted is None:
             return Observation()
         changes = self.recalibration.add(
             outcome.model,
             outcome.score,
-            outcome.predicted_score,
+            predicted,
             number=outcome.sequence,
             task=outcome.task,
         )
-        collapse = self.collapse.add(
-            outcome.model, outcome.score, outcome.predicted_score, number=outcome.sequence
-        )
+        collapse = self.collapse.add(outcome.model, outcome.score, predicted, number=outcome.sequence)
         return Observation(tuple(changes), collapse)
 
     def observe_all(self, outcomes: Iterable[AuditedOutcome]) -> list[Observation]:

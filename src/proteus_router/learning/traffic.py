@@ -83,6 +83,8 @@ class Traffic:
                 column = known.get(names.get(candidate["model"], candidate["model"]))
                 if column is not None:
                     logged[row, column] += candidate["propensity"]
+        # Newcomers, tried on a share that no text decides, are left out: what was drawn was one of the others.
+        logged /= np.maximum(logged.sum(axis=1, keepdims=True), 1e-12)
         column_of = np.array([known[names.get(one.model, one.model)] for one in kept])
         rows = np.arange(len(kept))
         logged[rows, column_of] = np.maximum(logged[rows, column_of], [one.propensity for one in kept])

@@ -29,13 +29,20 @@ _TIER = "standard"
 
 @dataclass(frozen=True, slots=True)
 class Serving:
-    """How the traffic is served: one tier, its floor, its exploration and its audits."""
+    """How the traffic is served: one tier, its floor, its exploration and its audits.
+
+    Attributes
+    ----------
+    newcomers
+        Models that the router does not know; the universe has them after the router's, in this order.
+    """
 
     floor: float
     requests: int
     exploration: float = 0.05
     audit_share: float = 0.3
     seed: int = 0
+    newcomers: tuple[str, ...] = ()
 
 
 def serve_traffic(router: Router, universe: Universe, serving: Serving) -> list[Graded]:
@@ -46,7 +53,8 @@ def serve_traffic(router: Router, universe: Universe, serving: Serving) -> list[
 
 async def _serve(router: Router, universe: Universe, serving: Serving, folder: Path) -> list[Graded]:
     rng = np.random.default_rng(serving.seed)
-    bank, pool = universe.bank, BankPool(universe.bank, router.models)
+    models = (*router.models, *serving.newcomers)
+    bank, pool = universe.bank, BankPool(universe.bank, models)
     store = open_store(f"sqlite:///{folder / 'gateway.db'}", flush_interval_s=0.01, flush_rows=_BLOCK)
     await store.start()
     values = {
@@ -54,11 +62,11 @@ async def _serve(router: Router, universe: Universe, serving: Serving, folder: P
             _TIER: {
                 "accuracy_target": serving.floor,
                 "on_infeasible": "best_effort",
-                "exploration": {"share": serving.exploration},
+                "exploration": {"share": serving.exploration, "newcomers": serving.newcomers},
                 "audits": {"share": serving.audit_share, "keep_text": True},
             }
         },
-        "model_list": model_list(router.models, universe.usd_per_token),
+        "model_list": model_list(models, universe.usd_per_token),
         "auth": {"anonymous": True},
         "routing": {"sessions": {"derive": False, "max_sessions": 0}},
         "control": {"refresh_s": 1e9},

@@ -9,10 +9,13 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
+from alembic import command
 from alembic.autogenerate import compare_metadata
+from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 
 from proteus_router.errors import StoreUnavailableError, StoreVersionError
@@ -44,6 +47,41 @@ def test_starting_again_changes_nothing(url: str) -> None:
     first = migrate(database)
     assert migrate(database) == (first[1], first[1])
     database.close()
+
+
+def test_what_an_older_release_left_is_kept(url: str) -> None:
+    """Audits and keys of version 0002 come through the migrations after it."""
+    database = Database(url, timeout_s=5)
+    config = Config()
+    config.set_main_option("script_location", "proteus_router.serving.store:migrations")
+    config.set_main_option("path_separator", "os")
+
+    def old(connection: sa.Connection) -> None:
+        config.attributes["connection"] = connection
+        command.upgrade(config, "0002")
+        known = sa.MetaData()
+        known.reflect(connection)
+        key = {"id": "key_1", "name": "old", "token_sha256": "0" * 64, "admin": False, "created_at": 1.0}
+        connection.execute(known.tables["api_keys"].insert(), key)
+        columns = known.tables["decisions"].columns
+        needed = {c.name: _some(c) for c in columns if not c.nullable and c.server_default is None}
+        connection.execute(known.tables["decisions"].insert(), {**needed, "id": "dec_1"})
+        audit = {"decision_id": "dec_1", "tier": "t", "epoch": 1, "position": 1, "model": "m"}
+        audit |= {"predicted_score": 0.7, "probability": 0.5, "drawn_at": 1.0}
+        connection.execute(known.tables["audits"].insert(), audit)
+
+    database.write(old, patient=True)
+    assert migrate(database)[0] == "0002"
+    database.close()
+    assert rows(url, "SELECT id, decision_id, predicted_score, probability FROM audits") == [
+        (1, "dec_1", 0.7, 0.5)
+    ]
+    assert [bool(row[0]) for row in rows(url, "SELECT budget_paced FROM api_keys")] == [False]
+
+
+def _some(column: sa.Column[Any]) -> Any:
+    """A value of the column's kind."""
+    return {str: "x", int: 1, float: 1.0, bool: False}.get(column.type.python_type, [])
 
 
 def test_a_long_migration_is_not_cut_off(postgres_url: str) -> None:

@@ -135,6 +135,8 @@ class Completions:
             if selection.only_tier_budget_is_short and ask.tier_name is not None:
                 raise gateway.budgets.exhausted(ask.tier_name) from None
             raise
+        if selection.newcomer is not None:  # they are few, and tried for their scores
+            exchange.audit_share, exchange.text = 1.0, text
         if budget_usd is not None:
             gateway.limits.reserve(key, exchange.pick.predicted_cost_usd)
             exchange.reserved_usd = exchange.pick.predicted_cost_usd

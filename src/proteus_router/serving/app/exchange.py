@@ -145,7 +145,8 @@ class Exchange:
         if shadow is None or ask is None or pick is None or self.status != "ok":
             return
         if ask.tier_name is not None and ask.accuracy_target is not None:
-            model = self.live.router.models[pick.entry.index]
+            models, index = self.live.router.models, pick.entry.index
+            model = models[index] if index < len(models) else pick.entry.name
             shadow.saw(ask.tier_name, ask.accuracy_target, self.encoded, model)
 
     def _record(self, live: Live, seconds: float) -> DecisionRecord:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from proteus_router.errors import ConfigError, InfeasibleTargetError
@@ -24,7 +24,7 @@ class PoolEntry:
     Attributes
     ----------
     index
-        Its place among the router's models.
+        Its place among the router's models; a newcomer's comes after them.
     deployments
         Upstreams by shape; several of one shape share the load.
     usd_per_token
@@ -47,6 +47,8 @@ class Live:
         Limited to the models that the pool offers.
     entries
         By public name, in the order of the configuration.
+    newcomers
+        Likewise, of the models that the router does not know yet; their places come after those of the router's.
     by_index
         For each of the router's models the entries that run it, the cheapest first.
     stale_reason
@@ -60,6 +62,7 @@ class Live:
     settings: GatewaySettings
     router: Router
     entries: Mapping[str, PoolEntry]
+    newcomers: Mapping[str, PoolEntry]
     by_index: tuple[tuple[PoolEntry, ...], ...]
     stale_reason: str
     warnings: tuple[str, ...]
@@ -71,6 +74,10 @@ class Live:
     def budgets(self) -> dict[str, BudgetSettings]:
         """By tier, where there is one."""
         return {name: tier.budget for name, tier in self.tiers.items() if tier.budget is not None}
+
+    def entry(self, name: str) -> PoolEntry | None:
+        """By public name, newcomers too."""
+        return self.entries.get(name) or self.newcomers.get(name)
 
     def certificate_of(self, plan: Plan) -> dict[str, Any] | None:
         """The plan's certificate as JSON-able values, ``stale`` or not; made once a plan, so don't change it."""
@@ -95,14 +102,17 @@ def make_live(configuration: Configuration, router: Router, *, generation: int =
     Raises
     ------
     ConfigError
-        A pool entry maps to no model of the router, or entries of one name disagree.
+        A pool entry maps to no model of the router and is no newcomer, or entries of one name disagree.
     """
     grouped: dict[str, list[PoolModel]] = {}
     for model in configuration.pool:
         grouped.setdefault(model.name, []).append(model)
-    entries = {name: _entry(name, models, router.models) for name, models in grouped.items()}
-    offered = {entry.index for entry in entries.values()}
     warnings = list(configuration.warnings)
+    new = _newcomers(configuration.settings, grouped, router.models, warnings)
+    entries = {
+        name: _entry(name, models, router.models) for name, models in grouped.items() if name not in new
+    }
+    offered = {entry.index for entry in entries.values()}
     missing = [name for index, name in enumerate(router.models) if index not in offered]
     if missing:
         router = router.with_pool(models=[router.models[index] for index in sorted(offered)])
@@ -110,6 +120,18 @@ def make_live(configuration: Configuration, router: Router, *, generation: int =
             f"the pool offers no {', '.join(missing)}: the router chose among them when it was certified, so its "
             "certificates do not hold."
         )
+    newcomers = {
+        name: replace(
+            _entry(name, grouped[name], [grouped[name][0].proteus_model]), index=len(router.models) + at
+        )
+        for at, name in enumerate(new)
+    }
+    for name, entry in newcomers.items():
+        if not math.isfinite(entry.usd_per_token):
+            raise ConfigError(
+                f"model_list: {name!r} has no prices, and nothing else tells what a newcomer costs.",
+                hint="Set model_info.input_cost_per_token and output_cost_per_token.",
+            )
     by_index = tuple(
         tuple(sorted((e for e in entries.values() if e.index == index), key=lambda e: e.usd_per_token))
         for index in range(len(router.models))
@@ -121,6 +143,7 @@ def make_live(configuration: Configuration, router: Router, *, generation: int =
         settings=configuration.settings,
         router=router,
         entries=entries,
+        newcomers=newcomers,
         by_index=by_index,
         stale_reason=stale,
         warnings=(*warnings, *_tier_warnings(configuration.settings, router)),
@@ -140,7 +163,8 @@ def _entry(name: str, models: Sequence[PoolModel], known: Sequence[str]) -> Pool
     if wanted not in known:
         raise ConfigError(
             f"model_list: {name!r} is to run {wanted!r}, which the router does not know.",
-            hint=f"Set model_info.proteus_model to one of {', '.join(known)}, or take the entry out.",
+            hint=f"Set model_info.proteus_model to one of {', '.join(known)}, take the entry out, or name it in a tier's "
+            "exploration.newcomers to learn of it.",
         )
     deployments: dict[ApiShape, tuple[PoolModel, ...]] = {}
     for model in models:
@@ -149,6 +173,28 @@ def _entry(name: str, models: Sequence[PoolModel], known: Sequence[str]) -> Pool
     return PoolEntry(
         name, list(known).index(wanted), deployments, price if math.isfinite(price) else math.inf
     )
+
+
+def _newcomers(
+    settings: GatewaySettings,
+    grouped: Mapping[str, Sequence[PoolModel]],
+    known: Sequence[str],
+    warnings: list[str],
+) -> list[str]:
+    """Names of the pool that some tier is to try and the router does not know."""
+    found: dict[str, None] = {}
+    for tier, asked in settings.tiers.items():
+        for name in asked.exploration.newcomers:
+            if name not in grouped:
+                raise ConfigError(
+                    f"tiers.{tier}.exploration.newcomers names {name!r}, which model_list does not have.",
+                    hint=f"It has {', '.join(grouped)}.",
+                )
+            if grouped[name][0].proteus_model in known:
+                warnings.append(f"tier {tier}: {name} is known to the router by now, no newcomer any more.")
+            else:
+                found[name] = None
+    return list(found)
 
 
 def _stale_reason(configuration: Configuration, router: Router) -> str:

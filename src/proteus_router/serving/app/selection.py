@@ -19,6 +19,7 @@ from proteus_router.serving.app.ask import Ask
 from proteus_router.serving.app.exploration import Tries
 from proteus_router.serving.app.facts import Facts
 from proteus_router.serving.app.live import Live, PoolEntry
+from proteus_router.serving.app.newcomers import share_of_newcomers, supposed_cost_usd
 from proteus_router.serving.ceilings import Ceilings, narrowed
 from proteus_router.serving.control import Steering
 from proteus_router.serving.records import ApiShape, Ceiling, PoolModel
@@ -46,7 +47,6 @@ class Pick:
 
     entry: PoolEntry
     upstreams: tuple[PoolModel, ...]
-    predicted_score: float
     predicted_cost_usd: float
     propensity: float | None
     certified: bool
@@ -113,8 +113,8 @@ class Selection:
             self.plan = live.router.plan(
                 ask.accuracy_target, guarantee=ask.tier.guarantee, on_infeasible=ask.tier.on_infeasible
             )
-        at_floor = ask.tier is not None and ask.accuracy_target == ask.tier.accuracy_target
-        self.steering = steering if at_floor else None
+        self._at_floor = ask.tier is not None and ask.accuracy_target == ask.tier.accuracy_target
+        self.steering = steering if self._at_floor else None
         self.predictions = live.router.predict([text])  # the artifact's
         predictions = self.predictions if self.steering is None else self.steering.seen(self.predictions)
         self.scores: list[float] = predictions.scores[0].tolist()
@@ -123,11 +123,15 @@ class Selection:
             text, None if predictions.known_shares is None else float(predictions.known_shares[0])
         )
         self.explored = False
+        self.newcomer: PoolEntry | None = None  # the one that is to be tried in the place of the choice
         self.choice, self.other, base = self._draw(predictions)
+        if live.newcomers:
+            self._suppose()
         self.chances: dict[int, float] = (
             base if self._exploration == 0.0 else self._explore(base, predictions)
         )
-        self.share = self.chances.get(self.choice, 1.0)
+        # Where a newcomer is tried the choice can only stand in for it, which is no draw.
+        self.share = self.chances.get(self.choice, 1.0) if self.newcomer is None else 0.0
 
     def first(self) -> Pick:
         """The model to call first.
@@ -141,10 +145,12 @@ class Selection:
         """
         if self._ask.direct is not None:
             return self._direct(self._live.entries[self._ask.direct])
-        if self._pinned is not None and self._pinned in self._live.entries:
-            kept = self._keep(self._live.entries[self._pinned])
-            if kept is not None:
-                return kept
+        pinned = None if self._pinned is None else self._live.entry(self._pinned)
+        kept = None if pinned is None else self._keep(pinned)
+        if kept is not None:
+            return kept
+        if self.newcomer is not None:
+            return self._tried(self.newcomer)
         if self._ceilings is not None:
             return self._under(self._ceilings, frozenset())
         for entry in self._live.by_index[self.choice]:
@@ -195,7 +201,12 @@ class Selection:
             )
         else:
             said.append(self.plan.reason)
-        if self.explored:
+        if self.newcomer is not None:
+            said.append(
+                f"Explored: {self.newcomer.name} is new and nothing is known of it; it was drawn with probability "
+                f"{self.chances[self.newcomer.index]:.4f}."
+            )
+        elif self.explored:
             said.append(
                 f"Explored: drawn with probability {self.share:.3f} from the models that the floor has room for."
             )
@@ -209,15 +220,16 @@ class Selection:
         chances = self.chances
         found: list[dict[str, Any]] = []
         scores, costs_usd = self._as_predicted
-        for entry in self._live.entries.values():
+        known = len(scores)
+        for entry in (*self._live.entries.values(), *self._live.newcomers.values()):
             index = entry.index
             candidate: dict[str, Any] = {
                 "model": entry.name,
-                "predicted_score": scores[index],
-                "predicted_cost_usd": costs_usd[index],
+                "predicted_score": scores[index] if index < known else None,
+                "predicted_cost_usd": costs_usd[index] if index < known else self.costs_usd[index],
                 "propensity": chances.get(index, 0.0),
             }
-            if self.steering is not None:
+            if self.steering is not None and index < known:
                 candidate["corrected_score"] = self.scores[index]
             if with_reasons:
                 upstreams = self._upstreams(entry)
@@ -236,14 +248,15 @@ class Selection:
             return offline
         return {**offline, "covers": False}
 
-    def predicted_score(self, pick: Pick) -> float:
-        """The artifact's, which audits are held against."""
-        return float(self.predictions.scores[0, pick.entry.index])
+    def predicted_score(self, pick: Pick) -> float | None:
+        """The artifact's, which audits are held against; None: of a newcomer nothing is known."""
+        scores, index = self.predictions.scores, pick.entry.index
+        return float(scores[0, index]) if index < scores.shape[1] else None
 
     @property
     def _as_predicted(self) -> tuple[list[float], list[float]]:
         """(n_models,) scores and costs of the artifact."""
-        if self.steering is None:
+        if self.steering is None and not self._live.newcomers:
             return self.scores, self.costs_usd
         return self.predictions.scores[0].tolist(), self.predictions.costs_usd[0].tolist()
 
@@ -265,6 +278,9 @@ class Selection:
 
     def _explore(self, base: dict[int, float], predictions: Any) -> dict[int, float]:
         """Perhaps another choice, and the probability of every model."""
+        tier = self._ask.tier
+        if tier is not None and any(name in self._live.newcomers for name in tier.exploration.newcomers):
+            return self._try_newcomer(base, tier.exploration.newcomers)
         # Those that the router would take at some other target: of the others nothing needs to be known.
         rivals = set(self._live.router.choose_all(predictions)[:, 0].tolist())
         open_to = [
@@ -278,6 +294,36 @@ class Selection:
             drawn = self._rng.choice(tries.models[self.choice])
             self.explored, self.choice = drawn not in base, drawn
         return tries.chances
+
+    def _suppose(self) -> None:
+        """Scores and costs of newcomers, after those of the router's models: wrong, and as many tokens as the choice."""
+        beside = self._live.by_index[max(self.choice, 0)][0]
+        cost = self.costs_usd[beside.index]
+        for entry in self._live.newcomers.values():
+            self.scores.append(0.0)
+            self.costs_usd.append(supposed_cost_usd(entry, beside, cost))
+
+    def _try_newcomer(self, base: dict[int, float], names: Sequence[str]) -> dict[int, float]:
+        """Perhaps a newcomer in the place of the choice, and the probability of every model."""
+        entries = [self._live.newcomers[name] for name in names if name in self._live.newcomers]
+        open_to = [
+            entry
+            for entry in entries
+            if isinstance(self._upstreams(entry), tuple) and self._keeps_ceilings(entry)
+        ]
+        floor, expected = self._ask.accuracy_target, self.internal_target
+        if not open_to or not self._at_floor or floor is None or expected is None:
+            return base
+        share = share_of_newcomers(self._exploration, internal_target=expected, floor=floor)
+        if self._rng.random() < share:
+            self.newcomer, self.explored = self._rng.choice(open_to), True
+        chances = {index: chance * (1.0 - share) for index, chance in base.items()}
+        return chances | {entry.index: share / len(open_to) for entry in open_to}
+
+    def _tried(self, newcomer: PoolEntry) -> Pick:
+        upstreams = self._upstreams(newcomer)
+        assert isinstance(upstreams, tuple)  # or it would not have been drawn
+        return replace(self._pick(newcomer, upstreams, ""), propensity=self.chances[newcomer.index])
 
     def _draw(self, predictions: Any) -> tuple[int, int, dict[int, float]]:
         """The choice, the choice of the operating point that the coin did not pick, the probabilities of both."""
@@ -308,8 +354,7 @@ class Selection:
             raise NoEligibleModelError(
                 f"{entry.name} can't serve this request: {upstreams}.", reasons={entry.name: upstreams}
             )
-        index = entry.index
-        return Pick(entry, upstreams, self.scores[index], self.costs_usd[index], None, False, "")
+        return Pick(entry, upstreams, self.costs_usd[entry.index], None, False, "")
 
     def _keep(self, entry: PoolEntry) -> Pick | None:
         """Stay on the session's model: always where it is locked, else while the floor allows."""
@@ -326,13 +371,16 @@ class Selection:
             return self._pick(entry, upstreams, f"the conversation can't leave {entry.name} half-way.")
         if isinstance(upstreams, str) or self.scores[entry.index] < self.scores[self.choice] - _SAME:
             return None
-        ceilings = self._ceilings
-        if ceilings is not None and not (
-            ceilings.quick(entry.name) and ceilings.on_pace(self.costs_usd[entry.index])
-        ):
+        if not self._keeps_ceilings(entry):
             return None
         return self._pick(
             entry, upstreams, f"the session stays on {entry.name}, which is predicted to do as well."
+        )
+
+    def _keeps_ceilings(self, entry: PoolEntry) -> bool:
+        ceilings = self._ceilings
+        return ceilings is None or (
+            ceilings.quick(entry.name) and ceilings.on_pace(self.costs_usd[entry.index])
         )
 
     def _under(self, ceilings: Ceilings, tried: frozenset[str]) -> Pick:
@@ -453,7 +501,6 @@ class Selection:
         return Pick(
             entry=entry,
             upstreams=upstreams,
-            predicted_score=self.scores[entry.index],
             predicted_cost_usd=self.costs_usd[entry.index],
             propensity=self.share if chosen else 0.0,
             certified=chosen

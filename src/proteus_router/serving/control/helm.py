@@ -58,7 +58,7 @@ class Helm:
             scores, costs = np.zeros(len(live.router.models)), np.ones(len(live.router.models))
             for candidate in candidates:
                 entry = live.entries.get(candidate["model"])
-                if entry is not None:
+                if entry is not None and candidate["predicted_score"] is not None:  # it was a newcomer then
                     scores[entry.index] = candidate["predicted_score"]
                     costs[entry.index] = candidate["predicted_cost_usd"]
             self._recent.append((scores, costs, None))

@@ -142,6 +142,12 @@ class ExplorationSettings(_Section):
         description="Share of the tier's requests given to a model drawn from those whose predicted scores leave the "
         "tier's predicted mean at its floor or above; 0: none.",
     )
+    newcomers: tuple[str, ...] = Field(
+        default=(),
+        description="Names in `model_list` of models that the router does not know yet. While there are any they are what "
+        "is tried, as often as the floor holds though they all be wrong, and every try is drawn for grading; "
+        "`proteus pool add` then takes them in. Needs `audits.share` and `audits.keep_text`.",
+    )
 
 
 class BudgetSettings(_Section):
@@ -186,6 +192,16 @@ class TierSettings(_Section):
     def _orders_all_three(self) -> TierSettings:
         if sorted(self.precedence) != ["accuracy", "budget", "latency"]:
             raise ValueError("precedence must name accuracy, latency and budget, each once")
+        return self
+
+    @model_validator(mode="after")
+    def _learns_of_newcomers(self) -> TierSettings:
+        tried = self.exploration
+        if tried.newcomers and not (tried.share and self.audits.share and self.audits.keep_text):
+            raise ValueError(
+                "exploration.newcomers needs exploration.share and audits.share above 0, and audits.keep_text: nothing "
+                "would be learned of them"
+            )
         return self
 
     @model_validator(mode="after")

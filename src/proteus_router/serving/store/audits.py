@@ -49,7 +49,7 @@ def draw_audits(connection: sa.Connection, rows: Sequence[tuple[Any, ...]]) -> N
     """
     by_tier: dict[str, list[tuple[Any, ...]]] = defaultdict(list)
     for row in map(_drawn, rows):
-        if row[6] is not None and row[5] is not None:
+        if row[6] is not None:
             by_tier[row[2]].append(row)
     if not by_tier:
         return
@@ -66,7 +66,7 @@ def draw_audits(connection: sa.Connection, rows: Sequence[tuple[Any, ...]]) -> N
         for position, row in enumerate(fit, first):
             decision_id, at, name, _, model, predicted, probability, audited, task = row
             if audited:
-                score = min(max(predicted, 0.0), 1.0)
+                score = None if predicted is None else min(max(predicted, 0.0), 1.0)
                 noted.append(
                     (decision_id, name, tier["epoch"], position, model, task, score, probability, at)
                 )

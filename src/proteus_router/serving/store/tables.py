@@ -144,7 +144,7 @@ audits = sa.Table(
     sa.Column("position", sa.BigInteger, nullable=False),  # among the tier's requests of the epoch, from 1
     sa.Column("model", sa.String, nullable=False),
     sa.Column("task", sa.String),
-    sa.Column("predicted_score", sa.Double, nullable=False),
+    sa.Column("predicted_score", sa.Double),  # NULL: of a model that the router does not know
     sa.Column("probability", sa.Double, nullable=False),
     sa.Column("drawn_at", sa.Double, nullable=False),
     sa.Column("source", sa.String),  # of the score that closed it; NULL: it waits

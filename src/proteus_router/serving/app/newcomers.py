@@ -1,0 +1,35 @@
+"""Models that the router does not know yet: how often they may be tried, and what they would cost."""
+
+from __future__ import annotations
+
+from proteus_router.serving.app.live import PoolEntry
+
+__all__ = ["share_of_newcomers", "supposed_cost_usd"]
+
+
+def share_of_newcomers(share: float, *, internal_target: float, floor: float) -> float:
+    """Chance with which a request goes to a newcomer.
+
+    Nothing is known of its answers, so each counts as wrong beforehand: the expected mean of the tier, tries included,
+    then stays at the floor or above.
+
+    Parameters
+    ----------
+    share
+        The most that the operator allows.
+    internal_target
+        Expected mean score of the operating point that serves otherwise.
+
+    Examples
+    --------
+    >>> round(share_of_newcomers(0.05, internal_target=0.82, floor=0.80), 4)
+    0.0244
+    >>> share_of_newcomers(0.05, internal_target=0.80, floor=0.80)
+    0.0
+    """
+    return min(share, max(0.0, internal_target - floor) / internal_target)
+
+
+def supposed_cost_usd(newcomer: PoolEntry, beside: PoolEntry, cost_usd: float) -> float:
+    """What a newcomer would cost if it used as many tokens as another model, which costs `cost_usd`."""
+    return cost_usd * newcomer.usd_per_token / beside.usd_per_token
