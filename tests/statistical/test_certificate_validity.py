@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from proteus_router.calibration.certify import calibrate
-from proteus_router.routing.target_map import TargetMap
+from proteus_router.routing.target_map import Certificate, TargetMap
 from proteus_router.types import FloatArray, IntArray
 
 DELTA = 0.05
@@ -142,6 +142,61 @@ def test_three_points_below_the_best_is_certified(concentration: float | None, r
         target_map = world.calibrate(2000, np.random.default_rng([2, repetition]))
         hits += bool(target_map.floors[0, 0] >= world.truth[0] - 0.03)
     assert hits / repetitions >= 0.90
+
+
+def joined(n: int, rng: np.random.Generator, chains: str) -> TargetMap:
+    """A cheap, good model that joined late, seen on 8% of the rows: points with it, points without, or both chains."""
+    world = World.make(concentration=None)
+    expected = np.column_stack(
+        (world.expected, world.expected[:, 1] - 0.01)
+    )  # nearly the second, at a tenth of its cost
+    costs = np.append(COSTS, 0.4)
+    with_it = np.array([[0] * 8, [0] * 4 + [4] * 4, [4] * 8])
+    without = world.vertices
+    vertices = {"with": with_it, "without": without, "both": np.concatenate((with_it, without))}[chains]
+    kind = rng.integers(0, 8, n)
+    scores = (rng.random((n, 5)) < expected[kind]).astype(float)
+    scores[rng.random(n) > 0.08, 4] = np.nan
+    return calibrate(
+        accuracy=expected[np.arange(8), vertices].mean(axis=1),
+        cost_usd=costs[vertices].mean(axis=1),
+        choices=vertices[:, kind],
+        scores=scores,
+        costs_usd=np.where(np.isnan(scores), np.nan, costs),
+        confidence=1.0 - DELTA,
+        scheme="split",
+        data_fingerprint="d",
+        policy_fingerprint="p",
+        seed=int(rng.integers(2**31)),
+        frontier_size=3 if chains == "both" else None,
+        min_mixtures=3,
+        max_step=0.02,
+    )
+
+
+def test_two_chains_hold_and_what_little_is_known_of_makes_nothing_dearer() -> None:
+    repetitions, asked = 500, np.linspace(0.70, 0.80, 6)
+    violated: dict[float, int] = {}
+    usd = {chains: np.zeros(asked.size) for chains in ("with", "without", "both")}
+    for repetition in range(repetitions):
+        target_map = joined(2_000, np.random.default_rng([3, repetition]), "both")
+        for target in np.unique(target_map.internal_targets) + 1e-9:  # a hair above the truth of each point
+            found = target_map.certify(target)
+            if isinstance(found, Certificate):  # the estimates given are the truth
+                violated[target] = violated.get(target, 0) + (found.internal_target < target)
+        if repetition < 100:
+            for chains in usd:
+                one = joined(2_000, np.random.default_rng([3, repetition]), chains)
+                usd[chains] += [_usd(one, float(target)) / 100 for target in asked]
+    assert max(violated.values()) / repetitions <= limit(repetitions)
+    assert np.all(usd["both"] <= 1.02 * usd["without"])  # no dearer than before it came
+    assert np.all(usd["both"][:3] < 0.95 * usd["without"][:3])  # and where its few outcomes suffice, cheaper
+    assert usd["with"][-1] > 1.1 * usd["both"][-1]  # which points that lean on it alone would not be
+
+
+def _usd(target_map: TargetMap, target: float) -> float:
+    found = target_map.certify(target)
+    return found.expected_cost_usd if isinstance(found, Certificate) else float(COSTS[0])
 
 
 @pytest.mark.slow  # two to four minutes each

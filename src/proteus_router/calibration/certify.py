@@ -30,6 +30,7 @@ def calibrate(
     data_fingerprint: str,
     policy_fingerprint: str,
     seed: int,
+    frontier_size: int | None = None,
     min_mixtures: int = 4,
     max_step: float = 0.004,
 ) -> TargetMap:
@@ -38,7 +39,7 @@ def calibrate(
     Parameters
     ----------
     accuracy, cost_usd
-        (V,) estimates of the policy's points, accuracy strictly falling and cost not rising. They fix the
+        (V,) estimates of the policy's points, in each chain accuracy strictly falling and cost not rising. They fix the
         order of the tests; under ``split`` they must come from other rows than the evidence.
     choices
         (V, n) model that each point takes on each evidence row.
@@ -51,6 +52,9 @@ def calibrate(
         ``split`` or ``crossfit``: what the evidence rows are. It changes the wording of the assumption only.
     seed
         Of the mixtures' coins, of the thinning and of the betting order.
+    frontier_size
+        Vertices of the frontier; those after it are a second chain. None: all. Of two chains each is walked with half of
+        the error.
     min_mixtures, max_step
         Mixtures in a gap between two vertices: at least `min_mixtures`, and as many as keep the estimated
         accuracy from falling by more than `max_step` a step.
@@ -60,13 +64,20 @@ def calibrate(
     ValueError
         Shapes that do not belong together, or estimates that are not in order.
     """
-    _check(accuracy, cost_usd, choices, scores, costs_usd, confidence)
+    size = accuracy.size if frontier_size is None else frontier_size
+    _check(accuracy, cost_usd, choices, scores, costs_usd, confidence, size)
     n = scores.shape[0]
     coins = _Coins.draw(n, seed)
     observed = ~np.isnan(scores)
     binary = bool(np.isin(scores[observed], (0.0, 1.0)).all())
     rates = observation_rates(scores) if n else np.zeros(scores.shape[1])
-    upper, weights = mixture_weights(accuracy, min_mixtures=min_mixtures, max_step=max_step)
+    chains = [
+        (start, mixture_weights(part, min_mixtures=min_mixtures, max_step=max_step))
+        for start, part in ((0, accuracy[:size]), (size, accuracy[size:]))
+        if part.size
+    ]
+    upper = np.concatenate([start + found for start, (found, _) in chains])
+    weights = np.concatenate([found for _, (_, found) in chains])
 
     outcomes, costs = [], []
     for vertex, weight in zip(upper, weights, strict=True):
@@ -74,7 +85,7 @@ def calibrate(
         outcome, keep = thin(scores, chosen, rates, rate, coins.thinning)
         outcomes.append(outcome[coins.order][keep[coins.order]])
         costs.append(_mean(costs_usd[keep, chosen[keep]]))
-    deltas = (1.0 - confidence) / COVERED
+    deltas = (1.0 - confidence) / COVERED / len(chains)
     return TargetMap(
         vertex_accuracy=np.asarray(accuracy, dtype=float),
         vertex_cost_usd=np.asarray(cost_usd, dtype=float),
@@ -91,6 +102,7 @@ def calibrate(
         data_fingerprint=data_fingerprint,
         policy_fingerprint=policy_fingerprint,
         assumption=_assumption(scheme, complete=bool(observed.all())),
+        frontier_size=frontier_size,
     )
 
 
@@ -165,6 +177,7 @@ def _check(
     scores: FloatArray,
     costs_usd: FloatArray,
     confidence: float,
+    frontier_size: int,
 ) -> None:
     if (
         not accuracy.size
@@ -176,8 +189,13 @@ def _check(
         )
     if scores.ndim != 2 or scores.shape != costs_usd.shape:
         raise ValueError(f"scores {scores.shape} and costs {costs_usd.shape} must be (n, k) alike.")
-    if np.any(np.diff(accuracy) >= 0.0) or np.any(np.diff(cost_usd) > 0.0):
-        raise ValueError("points must come most accurate first: accuracy strictly falling, cost not rising.")
+    if not 0 < frontier_size <= accuracy.size:
+        raise ValueError(f"a frontier of {frontier_size} vertices is not one of {accuracy.size}.")
+    for chain in (slice(0, frontier_size), slice(frontier_size, None)):
+        if np.any(np.diff(accuracy[chain]) >= 0.0) or np.any(np.diff(cost_usd[chain]) > 0.0):
+            raise ValueError(
+                "points must come most accurate first: accuracy strictly falling, cost not rising."
+            )
     if not 0.0 < confidence < 1.0:
         raise ValueError(f"confidence must lie in (0, 1), not {confidence}.")
 

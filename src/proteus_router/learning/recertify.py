@@ -103,7 +103,7 @@ class _Terms:
         return cls(traffic.audit_weight * terms, traffic.audit_weight * weights)
 
     def bounds(self, base: TargetMap) -> _Proved:
-        deltas = (1.0 - base.confidence) / base.covered / 2.0
+        deltas = (1.0 - base.confidence) / base.covered / base.n_chains / 2.0
         reach = norm.ppf(1.0 - deltas)
         estimate, bounds = np.zeros(base.upper.size), np.zeros((deltas.size, base.upper.size))
         n = self.terms.shape[1]

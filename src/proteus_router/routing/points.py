@@ -13,6 +13,10 @@ from proteus_router.types import Arrays, FloatArray, IntArray, Meta, Predictions
 __all__ = ["PointPolicy", "Policy", "cheapest_argmax"]
 
 
+_NEVER = -1e9
+"""A boost that no predicted score makes good; finite, so that utilities stay numbers."""
+
+
 class Policy(Protocol):
     """Maps predictions to one model a query, at any of its operating points."""
 
@@ -147,6 +151,13 @@ class PointPolicy:
         return PointPolicy(
             self.boosts[points], self.prices[points], self.fixed[points], self.quality_preference[points]
         )
+
+    def among(self, columns: IntArray, n_models: int) -> PointPolicy:
+        """The same choices in a pool of `n_models`, of which this policy's are the given columns; no other is chosen."""
+        boosts = np.full((self.n_points, n_models), _NEVER)
+        boosts[:, columns] = self.boosts
+        fixed = np.where(self.fixed < 0, -1, columns[self.fixed])
+        return PointPolicy(boosts, self.prices, fixed, self.quality_preference)
 
     def joined(self, other: PointPolicy) -> PointPolicy:
         """The points of both policies, `other` last."""

@@ -6,6 +6,9 @@ is certified by walking down that sequence while the lower confidence bound stay
 (fixed-sequence testing); the walk stops at the first bound below, however good a later one looks. The first
 point that is truly below the target must be passed for the promise to fail, and passing it has probability
 <= delta: the number of points costs nothing.
+
+A pool that was added to has two such sequences, two chains of points: the frontier, and the frontier without the models
+of which little is known. Each is walked by itself with half of the allowed error, and the cheaper end serves.
 """
 
 from __future__ import annotations
@@ -21,7 +24,7 @@ from proteus_router.errors import ArtifactIntegrityError, TargetError
 from proteus_router.routing.certificate import Certificate, Infeasible, OperatingMix, Scheme
 from proteus_router.routing.sample_size import needed_n
 from proteus_router.routing.targets import parse_target, round_down
-from proteus_router.types import Arrays, FloatArray, IntArray, Meta
+from proteus_router.types import Arrays, BoolArray, FloatArray, IntArray, Meta
 
 __all__ = ["MOST_ACCURATE", "Certificate", "Infeasible", "OperatingMix", "TargetMap", "parse_target"]
 
@@ -36,8 +39,8 @@ class TargetMap:
     Attributes
     ----------
     vertex_accuracy, vertex_cost_usd
-        (V,) estimated mean score and USD per request of the policy's points; accuracy strictly falls, cost
-        does not rise.
+        (V,) estimated mean score and USD per request of the policy's points; in each chain accuracy strictly falls and
+        cost does not rise.
     upper
         (P,) the more accurate vertex of each point of the sequence.
     weight_upper
@@ -47,9 +50,11 @@ class TargetMap:
     n
         (P,) evidence rows behind each bound.
     lower_bounds
-        (L, P) lower confidence bound of each point by itself at confidence 1 - delta / covered[l].
+        (L, P) lower confidence bound of each point by itself at confidence 1 - delta / covered[l] / number of chains.
     covered
         (L,) numbers of simultaneous targets, rising from 1 (Bonferroni).
+    frontier_size
+        Vertices of the first chain, the frontier; None: there is no other.
     variance
         Variance of the most accurate point's scores where they are graded; None where all scores are 0 or 1.
     """
@@ -69,24 +74,38 @@ class TargetMap:
     data_fingerprint: str
     policy_fingerprint: str
     assumption: str
+    frontier_size: int | None = None
 
     @cached_property
     def internal_targets(self) -> FloatArray:
-        """(P,) estimated mean score of each point; strictly falling."""
+        """(P,) estimated mean score of each point; strictly falling where there is one chain."""
         return self._between(self.vertex_accuracy)
 
     @cached_property
     def expected_costs_usd(self) -> FloatArray:
-        """(P,) estimated USD per request of each point; not rising."""
+        """(P,) estimated USD per request of each point; not rising where there is one chain."""
         return self._between(self.vertex_cost_usd)
+
+    @property
+    def n_chains(self) -> int:
+        """Sequences that are walked, each with its share of the error."""
+        return len(self._walks)
+
+    @property
+    def on_frontier(self) -> BoolArray:
+        """(P,) whether a point belongs to the first chain."""
+        found: BoolArray = self.upper < self._frontier.stop
+        return found
 
     @cached_property
     def floors(self) -> FloatArray:
         """(L, P) running minimum of the bounds: the largest target whose walk gets as far as each point."""
-        return np.minimum.accumulate(self.lower_bounds, axis=1)
+        return np.concatenate(
+            [np.minimum.accumulate(self.lower_bounds[:, chain], axis=1) for chain in self._walks], axis=1
+        )
 
     def certify(self, target: Any, *, n_simultaneous: int = 1) -> Certificate | Infeasible:
-        """The cheapest point whose walk down the sequence holds `target`, or why there is none.
+        """The cheapest point whose walk down its chain holds `target`, or why there is none.
 
         Parameters
         ----------
@@ -104,9 +123,12 @@ class TargetMap:
         """
         wanted = parse_target(target)
         level = self._level(n_simultaneous)
-        point = self._last_at_least(level, wanted)
-        if point < 0:
+        ends = [
+            end for chain in self._walks if (end := self._last_at_least(level, wanted, chain)) >= chain.start
+        ]
+        if not ends:
             return self._cannot_certify(wanted, level)
+        point = min(ends, key=lambda end: self.expected_costs_usd[end])
         return Certificate(
             accuracy_target=wanted,
             internal_target=float(self.internal_targets[point]),
@@ -130,16 +152,14 @@ class TargetMap:
             The certificate was made for another policy or from other evidence.
         """
         made_for = (certificate.policy_fingerprint, certificate.data_fingerprint)
-        point = int(np.searchsorted(-self.internal_targets, -certificate.internal_target))
-        if (
-            made_for != (self.policy_fingerprint, self.data_fingerprint)
-            or point >= self.upper.size
-            or self.internal_targets[point] != certificate.internal_target
-        ):
+        served = self.internal_targets == certificate.internal_target
+        served &= self.expected_costs_usd == certificate.expected_cost_usd
+        if made_for != (self.policy_fingerprint, self.data_fingerprint) or not served.any():
             raise TargetError(
                 "this certificate was made for another policy or from other data and does not hold here.",
                 hint="Ask the router at hand for one.",
             )
+        point = int(served.argmax())
         upper, weight = int(self.upper[point]), float(self.weight_upper[point])
         return OperatingMix(
             upper=upper,
@@ -161,7 +181,7 @@ class TargetMap:
             `target` is not a fraction in (0, 1).
         """
         wanted = parse_target(target)
-        accuracy, cost = self.vertex_accuracy, self.vertex_cost_usd
+        accuracy, cost = self.vertex_accuracy[self._frontier], self.vertex_cost_usd[self._frontier]
         last = accuracy.size - 1
         if wanted > accuracy[0] and not clamp:
             return self._out_of_reach(wanted)
@@ -185,7 +205,7 @@ class TargetMap:
         positive = floors[floors > 0.0]
         if not positive.size:
             return {"min_target": None, "max_target": None}
-        return {"min_target": _target_or_none(positive[-1]), "max_target": _target_or_none(positive[0])}
+        return {"min_target": _target_or_none(positive.min()), "max_target": _target_or_none(positive.max())}
 
     @property
     def shortage(self) -> str | None:
@@ -195,13 +215,15 @@ class TargetMap:
         Every target at or below the cheapest point's estimate is in effect no floor; so nothing useful can be
         certified when even the most accurate point's bound lies below it.
         """
-        best, cheapest = float(self.floors[0, 0]), float(self.vertex_accuracy[-1])
-        if best > 0.0 and (best >= cheapest or self.vertex_accuracy.size == 1):
+        frontier = self.vertex_accuracy[self._frontier]
+        top = self._top(0)
+        best, cheapest = float(self.floors[0, top]), float(frontier[-1])
+        if best > 0.0 and (best >= cheapest or frontier.size == 1):
             return None
         rows = self._needed(cheapest, 0)
         advice = f"about {rows} would be needed" if rows else "no number of such rows would do"
         return (
-            f"Nothing can be certified: with n = {int(self.n[0])} evidence rows the most accurate operating "
+            f"Nothing can be certified: with n = {int(self.n[top])} evidence rows the most accurate operating "
             f"point's bound is {best:.4f}, below the cheapest point's estimate {cheapest:.4f}; {advice}."
         )
 
@@ -248,7 +270,8 @@ class TargetMap:
         """
         try:
             values: dict[str, Any] = {name: np.asarray(arrays[name]) for name in _ARRAYS}
-            values |= {item.name: meta[item.name] for item in fields(cls) if item.name not in _ARRAYS}
+            values |= {item.name: meta[item.name] for item in fields(cls) if item.name not in _NOT_IN_META}
+            values["frontier_size"] = meta.get("frontier_size")  # older artifacts have one chain
         except KeyError as error:
             raise ArtifactIntegrityError(f"the target map lacks {error}.") from error
         return cls(**values)
@@ -261,13 +284,35 @@ class TargetMap:
             or any(array.shape != (n_points,) for array in per_point)
             or self.vertex_cost_usd.shape != self.vertex_accuracy.shape
             or self.lower_bounds.shape != (self.covered.size, n_points)
-            or np.any(np.diff(self.vertex_accuracy) >= 0.0)
-            or np.any(np.diff(self.vertex_cost_usd) > 0.0)
+            or not 0 < self._frontier.stop <= self.vertex_accuracy.size
+            or any(np.any(np.diff(self.vertex_accuracy[chain]) >= 0.0) for chain in self._chains)
+            or any(np.any(np.diff(self.vertex_cost_usd[chain]) > 0.0) for chain in self._chains)
             or np.any(
                 (self.upper < 0) | (self.upper + (self.weight_upper < 1.0) >= self.vertex_accuracy.size)
             )
+            or np.any(np.diff(self.on_frontier.astype(int)) > 0)  # the first chain's points come first
         ):
             raise ArtifactIntegrityError("the target map's arrays do not belong together.")
+
+    @property
+    def _frontier(self) -> slice:
+        """Vertices of the first chain."""
+        return slice(0, self.vertex_accuracy.size if self.frontier_size is None else self.frontier_size)
+
+    @property
+    def _chains(self) -> tuple[slice, slice]:
+        return self._frontier, slice(self._frontier.stop, None)
+
+    @cached_property
+    def _walks(self) -> tuple[slice, ...]:
+        """The points of each chain."""
+        first = int(self.on_frontier.sum())
+        return (slice(0, first), slice(first, self.upper.size))[: 1 + (first < self.upper.size)]
+
+    def _top(self, level: int) -> int:
+        """The most accurate point of the chain that promises most."""
+        starts = [int(chain.start) for chain in self._walks]
+        return max(starts, key=lambda start: float(self.lower_bounds[level, start]))
 
     def _between(self, values: FloatArray) -> FloatArray:
         """(P,) the vertex values (V,) interpolated at every point."""
@@ -283,20 +328,21 @@ class TargetMap:
             )
         return int(np.searchsorted(self.covered, n_simultaneous))
 
-    def _last_at_least(self, level: int, target: float) -> int:
-        """Index of the last point whose floor is >= `target`; -1 when there is none."""
-        return int(np.searchsorted(-self.floors[level], -target, side="right")) - 1
+    def _last_at_least(self, level: int, target: float, chain: slice) -> int:
+        """Index of the last point of a chain whose floor is >= `target`; before its start when there is none."""
+        return int(chain.start + np.searchsorted(-self.floors[level, chain], -target, side="right")) - 1
 
     def _needed(self, target: float, level: int) -> int | None:
-        accuracy = float(self.evidence_accuracy[0])
+        accuracy = float(self.evidence_accuracy[self._top(level)])
         if math.isnan(accuracy):  # no evidence at all: go by the estimate
             accuracy = float(self.vertex_accuracy[0])
         delta = (1.0 - self.confidence) / float(self.covered[level])
         return needed_n(target, accuracy, delta, variance=self.variance)
 
     def _cannot_certify(self, target: float, level: int) -> Infeasible:
-        floor = float(self.floors[level, 0])
-        rows, n, accuracy = self._needed(target, level), int(self.n[0]), float(self.evidence_accuracy[0])
+        top = self._top(level)
+        floor = float(self.floors[level, top])
+        rows, n, accuracy = self._needed(target, level), int(self.n[top]), float(self.evidence_accuracy[top])
         best = _target_or_none(floor)
         reason = f"The most accurate operating point scored {accuracy:.4f} on n = {n} evidence rows"
         if not n:
@@ -312,8 +358,9 @@ class TargetMap:
 
     def _out_of_reach(self, target: float) -> Infeasible:
         reason = f"The most accurate operating point is estimated at {float(self.vertex_accuracy[0]):.4f}."
-        best, rows = _target_or_none(float(self.floors[0, 0])), self._needed(target, 0)
-        return Infeasible(target, best, self._best_expected, rows, int(self.n[0]), self.confidence, reason)
+        top = self._top(0)
+        best, rows = _target_or_none(float(self.floors[0, top])), self._needed(target, 0)
+        return Infeasible(target, best, self._best_expected, rows, int(self.n[top]), self.confidence, reason)
 
     @property
     def _best_expected(self) -> float:
@@ -331,6 +378,9 @@ _ARRAYS = (
     "lower_bounds",
     "covered",
 )
+
+
+_NOT_IN_META = (*_ARRAYS, "frontier_size")
 
 
 def _target_or_none(floor: float) -> float | None:

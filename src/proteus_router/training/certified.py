@@ -28,6 +28,8 @@ class Fit:
         (n_points, n_rows) model that each point takes; None where no out-of-fold predictions exist.
     out_of_fold
         Those predictions, or None.
+    frontier_size
+        Points of the frontier, where a second chain comes after it; see `calibrate`.
     """
 
     predictor: Predictor
@@ -39,6 +41,7 @@ class Fit:
     out_of_fold: Predictions | None
     heads_report: Meta
     policy_report: Meta
+    frontier_size: int | None = None
 
 
 def certified(
@@ -72,6 +75,7 @@ def certified(
         data_fingerprint=manifest["data"]["fingerprint"],
         policy_fingerprint=policy_fingerprint,
         seed=manifest["seed"],
+        frontier_size=fit.frontier_size,
     )
     written = {
         "predictor": predictor_meta,

@@ -6,6 +6,7 @@ from functools import cache
 from importlib.resources import files
 from typing import Any
 
+import numpy as np
 from starlette.requests import Request
 
 from proteus_router.errors import PermissionDeniedError
@@ -76,10 +77,12 @@ async def overview(gateway: Gateway, request: Request) -> Answer:
 
 
 def _frontier(gateway: Gateway) -> dict[str, Any]:
-    """Estimated mean score and USD per request of every operating point, and how far certificates reach."""
+    """Estimated mean score and USD per request along the frontier, and how far certificates reach."""
     target_map = gateway.live.router.target_map
-    points = zip(target_map.internal_targets.tolist(), target_map.expected_costs_usd.tolist(), strict=True)
-    return {"points": [list(point) for point in points], **target_map.certified_range}
+    points = np.stack((target_map.internal_targets, target_map.expected_costs_usd), axis=1)[
+        target_map.on_frontier
+    ]
+    return {"points": points[points[:, 0].argsort()[::-1]].tolist(), **target_map.certified_range}
 
 
 def _fixed(gateway: Gateway) -> list[dict[str, Any]]:

@@ -12,16 +12,26 @@ import numpy as np
 from proteus_router.config import TrainConfig
 from proteus_router.errors import ConfigError
 from proteus_router.routing.artifact import Artifact
+from proteus_router.routing.frontier import (
+    estimate_points,
+    frontier_vertices,
+    observation_rates,
+    plugin_points,
+)
+from proteus_router.routing.points import PointPolicy
 from proteus_router.routing.predictor import HeadsPredictor
 from proteus_router.routing.predictors import load_predictor
 from proteus_router.training.certified import Fit, certified
-from proteus_router.training.policy import Problem, fit_default_policy
+from proteus_router.training.policy import PolicyFit, Problem, fit_default_policy
 from proteus_router.training.pool.evidence import Evidence
 from proteus_router.training.stages import MemoryStages
 from proteus_router.training.train_log import TrainLog
 from proteus_router.types import FloatArray, Meta, Predictions, ProgressFn
 
 __all__ = ["heads_of", "remade"]
+
+_OFTEN = 0.5
+"""A model observed on a smaller part of the rows than this, of the part of the most observed one, is little known."""
 
 
 def heads_of(artifact: Artifact) -> HeadsPredictor:
@@ -73,16 +83,18 @@ def remade(
         log=TrainLog(None),
         progress=progress,
     )
+    points = _with_known_models(policy, evidence, config.policy.n_settings, config.policy.min_gap)
     fit = Fit(
         predictor=predictor,
         predictor_state=predictor.to_state(),
-        policy=policy.policy,
-        accuracy=policy.accuracy,
-        cost_usd=policy.cost_usd,
-        out_of_fold_choices=policy.out_of_fold_choices,
+        policy=points.policy,
+        accuracy=points.accuracy,
+        cost_usd=points.cost_usd,
+        out_of_fold_choices=points.out_of_fold_choices,
         out_of_fold=Predictions(evidence.predicted_scores, evidence.predicted_costs_usd),
         heads_report=_report(artifact.manifest["heads_report"], entries),
-        policy_report=policy.report,
+        policy_report=points.report,
+        frontier_size=None if points is policy else policy.accuracy.size,
     )
     changes = [*artifact.manifest.get("pool_changes", []), change]
     data = {
@@ -97,7 +109,33 @@ def remade(
         parts={**artifact.parts, "evidence": evidence.to_arrays()},
     )
     return certified(
-        base, fit, choices=policy.out_of_fold_choices, scores=evidence.scores, costs_usd=evidence.costs_usd
+        base, fit, choices=points.out_of_fold_choices, scores=evidence.scores, costs_usd=evidence.costs_usd
+    )
+
+
+def _with_known_models(policy: PolicyFit, evidence: Evidence, n_settings: int, min_gap: float) -> PolicyFit:
+    """The policy's points, and after them a chain that leaves the seldom observed models alone.
+
+    Few outcomes prove little of a point that leans on the model that they are of. On the second chain nearly everything
+    can be proved that could be before it came: so a model that joins makes certified targets hardly dearer.
+    """
+    rates = observation_rates(evidence.scores)
+    known = np.flatnonzero(rates >= _OFTEN * rates.max())
+    if known.size == rates.size or not isinstance(policy.policy, PointPolicy):
+        return policy
+    predictions = Predictions(evidence.predicted_scores, evidence.predicted_costs_usd)
+    chain = plugin_points(
+        Predictions(predictions.scores[:, known], predictions.costs_usd[:, known]), n_settings
+    ).among(known, rates.size)
+    choices = chain.choose_all(predictions)
+    estimates = estimate_points(choices, evidence.scores, evidence.costs_usd)
+    vertices = frontier_vertices(estimates, min_gap=min_gap)
+    return replace(
+        policy,
+        policy=policy.policy.joined(chain.take(vertices)),
+        accuracy=np.concatenate((policy.accuracy, estimates.accuracy[vertices])),
+        cost_usd=np.concatenate((policy.cost_usd, estimates.cost_usd[vertices])),
+        out_of_fold_choices=np.concatenate((policy.out_of_fold_choices, choices[vertices])),
     )
 
 
