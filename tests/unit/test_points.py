@@ -59,6 +59,18 @@ def test_one_query_alone_is_chosen_as_in_a_batch() -> None:
         assert alone == policy.choose(predictions, point).tolist()
 
 
+def test_among_a_larger_pool_the_same_is_chosen_and_no_other_model_ever() -> None:
+    rng = np.random.default_rng(4)
+    scores, costs = rng.random((200, 5)), rng.random((200, 5)) + 0.1
+    columns = np.array([4, 0, 3])
+    few = Predictions(scores[:, columns], costs[:, columns])
+    policy = PointPolicy.from_prices(np.array([0.0, 0.3, 2.0]), 3).joined(
+        PointPolicy.from_models(np.arange(3), 3)
+    )
+    chosen = policy.among(columns, 5).choose_all(Predictions(scores, costs))
+    np.testing.assert_array_equal(chosen, columns[policy.choose_all(few)])
+
+
 def test_a_tie_goes_to_the_cheaper_model() -> None:
     predictions = Predictions(np.array([[0.5, 0.5, 0.4]]), np.array([[2.0, 1.0, 0.1]]))
     assert PointPolicy.from_prices(np.zeros(1), 3).choose(predictions, 0).tolist() == [1]

@@ -16,6 +16,7 @@ from proteus_router.data.writers import write_outcomes
 from proteus_router.errors import ConfigError, InsufficientDataError
 from proteus_router.routing.artifact import Artifact, load_artifact, write_artifact
 from proteus_router.routing.router import Router
+from proteus_router.routing.target_map import Certificate
 from proteus_router.training.pipeline import train_router
 from proteus_router.training.pool.changes import add_model, change_price, remove_model
 from proteus_router.training.pool.evidence import Evidence
@@ -118,6 +119,30 @@ def test_certificates_count_observed_outcomes_only(added: Artifact, late: str) -
     assert router.target_map.n.max() <= 900
     outcomes = router.target_map.n[router.target_map.n < 900]
     assert outcomes.size  # points that send much to the new model rest on its few outcomes
+
+
+def test_beside_the_frontier_stands_a_chain_without_the_new_model(
+    before: Artifact, added: Artifact, late: str
+) -> None:
+    old, new = Router.from_artifact(before), Router.from_artifact(added)
+    assert (old.target_map.n_chains, new.target_map.n_chains) == (1, 2)
+    choices = new.choose_all(new.predict(WORLD.sample(400, 9).table.queries))
+    size = new.target_map.frontier_size
+    assert size is not None
+    newcomer = new.models.index(late)
+    assert not (choices[size:] == newcomer).any()
+    assert (choices[:size] == newcomer).any()
+    # What could be certified before still can, but for what the halved error costs, and is no dearer than that.
+    best = old.target_map.certified_range["max_target"]
+    assert best is not None
+    for target in np.linspace(best - 0.15, best - 0.03, 5):
+        was = old.target_map.certify(float(target) + 0.02)
+        now = new.target_map.certify(float(target))
+        assert isinstance(now, Certificate)
+        assert isinstance(was, Certificate)
+        assert now.expected_cost_usd <= 1.02 * was.expected_cost_usd
+        mix = new.target_map.mix(now)
+        assert mix.expected_cost_usd == now.expected_cost_usd
 
 
 def test_removing_what_was_added_gives_the_router_back(before: Artifact, added: Artifact, late: str) -> None:

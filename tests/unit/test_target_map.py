@@ -114,6 +114,57 @@ def test_the_walk_stops_at_the_first_bound_below_the_target() -> None:
     assert certificate.n == 1000
 
 
+def two_chains(**changes: Any) -> TargetMap:
+    """The map above, and after it two points that are dearer and better known."""
+    return make_map(
+        vertex_accuracy=np.array([0.80, 0.70, 0.60, 0.79, 0.72]),
+        vertex_cost_usd=np.array([10.0, 3.0, 1.0, 9.0, 4.0]),
+        upper=np.array([0, 0, 1, 1, 2, 3, 4]),
+        weight_upper=np.array([1.0, 0.5, 1.0, 0.5, 1.0, 1.0, 1.0]),
+        evidence_accuracy=np.array([0.80, 0.76, 0.78, 0.64, 0.60, 0.79, 0.72]),
+        evidence_cost_usd=np.array([10.0, 6.5, 3.0, 2.0, 1.0, 9.0, 4.0]),
+        n=np.array([100, 100, 100, 100, 100, 900, 900]),
+        lower_bounds=np.array([[*BOUNDS, 0.77, 0.71], [bound - 0.02 for bound in (*BOUNDS, 0.77, 0.71)]]),
+        **{"frontier_size": 3, **changes},
+    )
+
+
+@pytest.mark.parametrize(
+    ("target", "internal", "cost"),
+    [
+        (0.775, 0.80, 10.0),  # the first chain alone proves it
+        (0.75, 0.79, 9.0),  # both do, the second for less
+        (0.71, 0.70, 3.0),  # likewise, the first
+        (0.58, 0.65, 2.0),  # a bound of 0.71 behind it is no help to the first chain's walk
+    ],
+)
+def test_of_two_chains_the_cheaper_end_serves(target: float, internal: float, cost: float) -> None:
+    found = certified(two_chains().certify(target))
+    assert found.internal_target == pytest.approx(internal)
+    assert found.expected_cost_usd == pytest.approx(cost)
+    mix = two_chains().mix(found)
+    assert mix.internal_target == found.internal_target
+    assert mix.lower < 3 or mix.upper >= 3  # no coin between the chains
+
+
+def test_each_chain_is_walked_by_itself_and_the_estimate_reads_the_first_alone() -> None:
+    target_map = two_chains()
+    assert target_map.n_chains == 2
+    np.testing.assert_allclose(target_map.floors[0], [0.78, 0.74, 0.74, 0.60, 0.55, 0.77, 0.71])
+    assert target_map.on_frontier.tolist() == [True] * 5 + [False] * 2
+    assert target_map.certified_range == {"min_target": 0.55, "max_target": 0.78}
+    for target in (0.62, 0.71, 0.795):
+        assert target_map.expected(target) == make_map().expected(target)
+    again = TargetMap.from_state(*target_map.to_state())
+    assert again.certify(0.75) == target_map.certify(0.75)
+
+
+@pytest.mark.parametrize("size", [0, 6])
+def test_a_frontier_that_is_none_of_the_vertices_is_refused(size: int) -> None:
+    with pytest.raises(ArtifactIntegrityError):
+        two_chains(frontier_size=size)
+
+
 def test_the_certificate_says_what_it_is() -> None:
     certificate = certified(make_map().certify(0.55))
     assert dataclasses.asdict(certificate) == certificate.to_dict()
