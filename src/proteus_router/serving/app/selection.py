@@ -16,6 +16,7 @@ from proteus_router.errors import InfeasibleCostError, NoEligibleModelError
 from proteus_router.routing.router import Plan
 from proteus_router.routing.target_map import MOST_ACCURATE
 from proteus_router.serving.app.ask import Ask
+from proteus_router.serving.app.eligibility import Eligibility
 from proteus_router.serving.app.exploration import Tries
 from proteus_router.serving.app.facts import Facts
 from proteus_router.serving.app.live import Live, PoolEntry
@@ -101,11 +102,8 @@ class Selection:
         quarantined: frozenset[str] = frozenset(),
         ceilings: Ceilings | None = None,
     ) -> None:
-        self._live, self._api, self._ask, self._facts = live, api, ask, facts
-        self._pinned, self._locked, self._budget_usd = pinned, locked and pinned is not None, budget_usd
-        self._available, self._rng, self._quarantined = available, rng, quarantined
-        self._too_dear: dict[int, float] = {}  # models refused for the caller's price limit alone
-        self.only_budget_is_short = False  # some model was refused for nothing else
+        self._live, self._ask, self._rng = live, ask, rng
+        self._pinned, self._locked = pinned, locked and pinned is not None
         self.only_tier_budget_is_short = False  # nothing fits what is left of the tier's budget
         self._ceilings = ceilings
         self.plan: Plan | None = None
@@ -127,6 +125,16 @@ class Selection:
         self.choice, self.other, base = self._draw(predictions)
         if live.newcomers:
             self._suppose()
+        self._eligibility = Eligibility(
+            api,
+            ask,
+            facts,
+            self.costs_usd,
+            budget_usd=budget_usd,
+            available=available,
+            quarantined=quarantined,
+            rng=rng,
+        )
         self.chances: dict[int, float] = (
             base if self._exploration == 0.0 else self._explore(base, predictions)
         )
@@ -154,7 +162,7 @@ class Selection:
         if self._ceilings is not None:
             return self._under(self._ceilings, frozenset())
         for entry in self._live.by_index[self.choice]:
-            upstreams = self._upstreams(entry)
+            upstreams = self._eligibility.upstreams(entry)
             if isinstance(upstreams, tuple):
                 return self._pick(entry, upstreams, "")
         return self._stand_in(frozenset(), "it can't serve this request")
@@ -169,13 +177,18 @@ class Selection:
             except (NoEligibleModelError, InfeasibleCostError):
                 return None
         for entry in self._live.by_index[self.choice]:  # another name of the same model
-            upstreams = () if entry.name in tried else self._upstreams(entry)
+            upstreams = () if entry.name in tried else self._eligibility.upstreams(entry)
             if isinstance(upstreams, tuple) and upstreams:
                 return self._pick(entry, upstreams, f"{', '.join(sorted(tried))} did not answer.")
         try:
             return self._stand_in(tried, "it did not answer")
         except (NoEligibleModelError, InfeasibleCostError):
             return None
+
+    @property
+    def only_budget_is_short(self) -> bool:
+        """Whether some model was refused for nothing but the key's budget."""
+        return self._eligibility.only_budget_is_short
 
     @property
     def internal_target(self) -> float | None:
@@ -232,7 +245,7 @@ class Selection:
             if self.steering is not None and index < known:
                 candidate["corrected_score"] = self.scores[index]
             if with_reasons:
-                upstreams = self._upstreams(entry)
+                upstreams = self._eligibility.upstreams(entry)
                 candidate["eligible"] = isinstance(upstreams, tuple)
                 candidate["reason"] = upstreams if isinstance(upstreams, str) else None
             found.append(candidate)
@@ -286,7 +299,7 @@ class Selection:
         open_to = [
             entry.index
             for entry in self._live.entries.values()
-            if entry.index in rivals and isinstance(self._upstreams(entry), tuple)
+            if entry.index in rivals and isinstance(self._eligibility.upstreams(entry), tuple)
         ]
         above = (self.internal_target or 0.0) - (self._ask.accuracy_target or 1.0)
         tries = Tries.of(base, self.scores, open_to, share=self._exploration, above_floor=above)
@@ -309,7 +322,7 @@ class Selection:
         open_to = [
             entry
             for entry in entries
-            if isinstance(self._upstreams(entry), tuple) and self._keeps_ceilings(entry)
+            if isinstance(self._eligibility.upstreams(entry), tuple) and self._keeps_ceilings(entry)
         ]
         floor, expected = self._ask.accuracy_target, self.internal_target
         if not open_to or not self._at_floor or floor is None or expected is None:
@@ -321,7 +334,7 @@ class Selection:
         return chances | {entry.index: share / len(open_to) for entry in open_to}
 
     def _tried(self, newcomer: PoolEntry) -> Pick:
-        upstreams = self._upstreams(newcomer)
+        upstreams = self._eligibility.upstreams(newcomer)
         assert isinstance(upstreams, tuple)  # or it would not have been drawn
         return replace(self._pick(newcomer, upstreams, ""), propensity=self.chances[newcomer.index])
 
@@ -349,7 +362,7 @@ class Selection:
         return (upper, lower, chances) if self._rng.random() < weight else (lower, upper, chances)
 
     def _direct(self, entry: PoolEntry) -> Pick:
-        upstreams = self._upstreams(entry)
+        upstreams = self._eligibility.upstreams(entry)
         if isinstance(upstreams, str):
             raise NoEligibleModelError(
                 f"{entry.name} can't serve this request: {upstreams}.", reasons={entry.name: upstreams}
@@ -358,9 +371,9 @@ class Selection:
 
     def _keep(self, entry: PoolEntry) -> Pick | None:
         """Stay on the session's model: always where it is locked, else while the floor allows."""
-        upstreams = self._upstreams(entry)
+        upstreams = self._eligibility.upstreams(entry)
         if self._locked:
-            if entry.index in self._too_dear:
+            if entry.index in self._eligibility.too_dear:
                 raise self._infeasible_cost([entry.index])
             if isinstance(upstreams, str):
                 raise NoEligibleModelError(
@@ -388,7 +401,7 @@ class Selection:
         why = "it did not answer" if tried else "it can't serve this request"
         fit: dict[str, tuple[PoolEntry, tuple[PoolModel, ...]]] = {}
         for entry in self._live.entries.values():
-            upstreams = self._upstreams(entry)
+            upstreams = self._eligibility.upstreams(entry)
             if isinstance(upstreams, tuple) and entry.name not in tried:
                 fit[entry.name] = entry, upstreams
         floor = self.scores[self.choice] - _SAME
@@ -453,7 +466,7 @@ class Selection:
         fit: list[tuple[PoolEntry, tuple[PoolModel, ...]]] = []
         refused: dict[str, str] = {}
         for entry in self._live.entries.values():
-            upstreams = "it failed" if entry.name in tried else self._upstreams(entry)
+            upstreams = "it failed" if entry.name in tried else self._eligibility.upstreams(entry)
             if isinstance(upstreams, tuple):
                 fit.append((entry, upstreams))
             else:
@@ -473,7 +486,7 @@ class Selection:
                 f"{choice} was chosen, but {why}, and no model predicted to do as well is left: best effort."
             )
             return self._pick(entry, upstreams, reason)
-        dear = [index for index in self._too_dear if best_effort or self.scores[index] >= floor]
+        dear = [index for index in self._eligibility.too_dear if best_effort or self.scores[index] >= floor]
         if dear:
             raise self._infeasible_cost(dear)
         for entry, _ in fit:
@@ -485,7 +498,7 @@ class Selection:
 
     def _infeasible_cost(self, indices: Sequence[int]) -> InfeasibleCostError:
         """The caller's own limit is all that keeps these models from serving."""
-        least = min(self._too_dear[index] for index in indices)
+        least = min(self._eligibility.too_dear[index] for index in indices)
         return InfeasibleCostError(
             f"no model fit for this request is predicted to cost at most max_cost_usd = "
             f"{self._ask.max_cost_usd:g}; the least is {least:.3g} USD.",
@@ -511,48 +524,3 @@ class Selection:
             and self.steering is None,
             reason="" if chosen and not self._locked else reason,
         )
-
-    def _upstreams(self, entry: PoolEntry) -> tuple[PoolModel, ...] | str:
-        """The entry's upstreams that may serve this request, or why there are none."""
-        ask, cost = self._ask, self.costs_usd[entry.index]
-        if entry.name in self._quarantined:
-            return "in quarantine: it scores far below its predictions"
-        if ask.models is not None and entry.name not in ask.models:
-            return "not among the models allowed for this request"
-        deployments = entry.deployments.get(self._api)
-        if deployments is None:
-            return f"speaks {', '.join(entry.deployments)}, not {self._api}"
-        fit, reason = [], ""
-        for model in deployments:
-            refusal = self._refusal(model)
-            if refusal:
-                reason = refusal
-            else:
-                fit.append(model)
-        if not fit:
-            return reason
-        if ask.max_cost_usd is not None and cost > ask.max_cost_usd:
-            self._too_dear[entry.index] = cost
-            return f"predicted cost {cost:.3g} USD is above max_cost_usd"
-        if self._budget_usd is not None and cost > self._budget_usd:
-            self.only_budget_is_short = True
-            return f"predicted cost {cost:.3g} USD is more than the key's budget has left"
-        if len(fit) > 1:
-            first = self._rng.randrange(len(fit))
-            fit = fit[first:] + fit[:first]
-        return tuple(fit)
-
-    def _refusal(self, model: PoolModel) -> str:
-        facts = self._facts
-        if facts.images and not model.images:
-            return "takes no images"
-        if facts.tools and not model.tools:
-            return "takes no tools"
-        if facts.json_mode and not model.json_mode:
-            return "has no JSON mode"
-        needed = facts.input_tokens + facts.output_tokens
-        if model.context_tokens is not None and needed > model.context_tokens:
-            return f"about {needed} tokens are needed, its context holds {model.context_tokens}"
-        if not self._available(model):
-            return "its breaker is open: it failed too often of late, or asked for a pause"
-        return ""
