@@ -102,10 +102,24 @@ def test_keys_are_made_over_http_and_shown_once(closed: Harness) -> None:
     assert answer.headers["x-proteus-accuracy-target"] == "0.7"
 
 
+def test_the_list_of_keys_says_what_each_has_spent_of_its_budget(closed: Harness) -> None:
+    admin = _admin(closed)
+    headers = closed.add_key(budget_usd=5.0, budget_period="month", budget_paced=True)
+    closed.add_key()
+    paid = float(closed.chat(EASY, headers=headers).headers["x-proteus-cost-usd"])
+    listed = closed.get("/v1/admin/keys", headers=admin).json()["data"]
+    with_budget = next(key for key in listed if key["budget_usd"])
+    assert with_budget["spent_usd"] == pytest.approx(paid)
+    assert with_budget["budget_paced"] is True
+    assert {key["spent_usd"] for key in listed if key is not with_budget} == {None}
+
+
 @pytest.mark.parametrize(
     ("body", "status"),
     [
         ({}, 400),
+        ({"name": "a", "budget_paced": "yes"}, 400),
+        ({"name": "a", "budget_paced": True}, 400),
         ({"name": "a", "tiers": ["premuim"]}, 404),
         ({"name": "a", "tier": "gold"}, 404),
         ({"name": "a", "models": ["gpt"]}, 404),

@@ -139,9 +139,13 @@ def _use(page: Any, name: str) -> None:
         page.wait_for_selector("#decision li")
     elif name == "keys":
         page.fill("#key-name", "from the console")
+        page.fill("#key-budget", "20")
+        page.select_option("#key-period", "day")
+        page.check("#key-paced")
         page.click("text=Create")
         page.wait_for_selector("#key-said:has-text('Shown once')")
         page.wait_for_selector("td:has-text('from the console')")
+        page.wait_for_selector("td:has-text('of $20.00 a day, paced')")
         page.evaluate(
             "document.getElementById('key-said').textContent = ''"
         )  # a token is nothing for a picture

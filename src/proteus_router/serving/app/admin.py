@@ -36,7 +36,10 @@ _FIELDS: dict[str, tuple[type, ...]] = {
 async def list_keys(gateway: Gateway, request: Request) -> Answer:
     """All keys, revoked ones too; never a token."""
     gateway.caller(header_map(request.scope), admin=True)
-    return Answer({"object": "list", "data": [asdict(key) for key in await gateway.store.list_keys()]})
+    keys = await gateway.store.list_keys()
+    return Answer(
+        {"object": "list", "data": [{**asdict(key), "spent_usd": _spent(gateway, key)} for key in keys]}
+    )
 
 
 async def create_key(gateway: Gateway, request: Request) -> Answer:
@@ -74,6 +77,12 @@ async def reload(gateway: Gateway, request: Request) -> Answer:
     return Answer(
         {"generation": live.generation, "router": live.fingerprint, "warnings": list(live.warnings)}
     )
+
+
+def _spent(gateway: Gateway, key: ApiKey) -> float | None:
+    """In the present period of its budget, requests in flight counted; None without a budget."""
+    left = gateway.limits.left(key)
+    return None if left is None or key.budget_usd is None else key.budget_usd - left.whole_usd
 
 
 def _key(body: dict[str, Any]) -> ApiKey:

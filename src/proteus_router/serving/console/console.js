@@ -155,7 +155,7 @@ function keys() {
     if (!token) return list.replaceChildren(make("p", { class: "hint" }, "Keys are an admin's. Make the first one on the machine: proteus keys create NAME --admin; then sign in with it."));
     try {
       const { content } = await call("GET", "/v1/admin/keys");
-      const rows = content.data.map((key) => [key.name, key.admin ? "admin" : key.tier || "any tier", key.budget_usd ? `${usd(key.budget_usd)} a ${key.budget_period}${key.budget_paced ? ", paced" : ""}` : "–", key.revoked_at ? "revoked" : make("button", { type: "button", onclick: () => revoke(key) }, "Revoke")]);
+      const rows = content.data.map((key) => [key.name, key.admin ? "admin" : key.tier || "any tier", key.budget_usd ? `${usd(key.spent_usd)} of ${usd(key.budget_usd)} a ${key.budget_period}${key.budget_paced ? ", paced" : ""}` : "–", key.revoked_at ? "revoked" : make("button", { type: "button", onclick: () => revoke(key) }, "Revoke")]);
       list.replaceChildren(table([["name", ""], ["may", ""], ["budget", ""], ["revoke", ""]], rows, "No keys yet."));
     } catch (error) { list.replaceChildren(make("p", { class: "bad", role: "alert" }, error.message)); }
   };
@@ -166,13 +166,17 @@ function keys() {
   };
   const name = make("input", { id: "key-name", required: "", maxlength: 100 });
   const tier = make("select", { id: "key-tier" }, make("option", { value: "" }, "any"), ...seen.tiers.map((one) => make("option", {}, one.id)));
+  const budget = make("input", { id: "key-budget", type: "number", min: 0, step: "any", placeholder: "none" });
+  const period = make("select", { id: "key-period" }, ...["hour", "day", "month"].map((one) => make("option", { ...(one === "month" ? { selected: "" } : {}) }, one)));
+  const paced = make("input", { id: "key-paced", type: "checkbox" });
   const add = async (event) => {
     event.preventDefault();
-    try { const { content } = await call("POST", "/v1/admin/keys", { name: name.value, ...(tier.value ? { tier: tier.value } : {}) }); said.textContent = `Shown once, copy it now: ${content.token}`; name.value = ""; } catch (error) { said.textContent = error.message; }
+    const spend = budget.value ? { budget_usd: Number(budget.value), budget_period: period.value, budget_paced: paced.checked } : {};
+    try { const { content } = await call("POST", "/v1/admin/keys", { name: name.value, ...(tier.value ? { tier: tier.value } : {}), ...spend }); said.textContent = `Shown once, copy it now: ${content.token}`; name.value = budget.value = ""; } catch (error) { said.textContent = error.message; }
     load();
   };
   load();
-  return [make("h2", {}, "Keys"), make("form", { class: "row", onsubmit: add }, make("div", {}, make("label", { for: "key-name" }, "Name"), name), make("div", {}, make("label", { for: "key-tier" }, "Tier"), tier), make("button", { type: "submit" }, "Create")), said, list];
+  return [make("h2", {}, "Keys"), make("form", { class: "row", onsubmit: add }, make("div", {}, make("label", { for: "key-name" }, "Name"), name), make("div", {}, make("label", { for: "key-tier" }, "Tier"), tier), make("div", {}, make("label", { for: "key-budget" }, "Budget, USD"), budget), make("div", {}, make("label", { for: "key-period" }, "a"), period), make("div", { class: "check" }, paced, make("label", { for: "key-paced" }, "paced")), make("button", { type: "submit" }, "Create")), said, list];
 }
 
 function playground() {
