@@ -5,7 +5,15 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from proteus_router.learning.estimators import doubly_robust, effective_size, ips, overlap, snips
+from proteus_router.learning.estimators import (
+    Estimate,
+    doubly_robust,
+    effective_size,
+    ips,
+    overlap,
+    robust_variance,
+    snips,
+)
 
 REWARD = np.array([1.0, 0.0, 1.0, 1.0])
 WEIGHT = np.array([2.0, 1.0, 0.0, 0.5])
@@ -102,6 +110,46 @@ def test_intervals_cover_the_truth_as_often_as_they_say(off: float) -> None:
     allowed = 0.95 - 3 * np.sqrt(0.95 * 0.05 / runs)
     assert (hits / runs >= allowed).all(), hits / runs
     assert max(widths[1:]) < widths[0]  # what the normalisation and the predictions are for
+
+
+def test_the_foretold_variance_is_the_formula_and_never_less_than_what_is_seen() -> None:
+    logged = Logged(0, n=300)
+    predicted, chances = logged.predictions(0.05)
+    residual = logged.reward - predicted
+    squares = (logged.pi**2 / logged.q).sum(axis=1)
+    terms = chances + logged.weight * residual
+    found = robust_variance(terms, logged.weight, residual, squares, chances)
+    seconds = total = 0.0
+    for row in range(300):
+        seconds += logged.weight[row] * residual[row] ** 2
+        total += logged.weight[row]
+    foretold = np.mean(squares) * seconds / total + np.var(chances, ddof=1)
+    assert found == pytest.approx(max(foretold, np.var(terms, ddof=1)))
+    none = np.zeros(300)
+    assert robust_variance(terms, none, residual, squares, chances) == pytest.approx(np.var(terms, ddof=1))
+
+
+def test_where_heavy_weights_are_rare_the_foretold_variance_holds_and_the_seen_one_does_not() -> None:
+    """One query in ten needs a model that is tried once in a hundred times: forty heavy weights decide."""
+    runs, n, q, p = 2_000, 4_000, 0.01, 0.8
+    rng = np.random.default_rng(5)
+    missed = {"seen": 0, "foretold": 0}
+    for _ in range(runs):
+        rare = rng.random(n) < 0.1
+        hit = np.where(rare, rng.random(n) < q, True)
+        weight = hit / np.where(rare, q, 1.0)
+        reward = (rng.random(n) < p).astype(float)
+        chances = np.full(n, p)
+        residual = reward - p
+        terms = chances + weight * residual
+        squares = 1.0 / np.where(rare, q, 1.0)
+        variance = robust_variance(terms, weight, residual, squares, chances)
+        one, other = Estimate.of_terms(terms, 0.95), Estimate.of_terms(terms, 0.95, variance=variance)
+        missed["seen"] += one.low > p
+        missed["foretold"] += other.low > p
+    limit = 0.025 + 3 * np.sqrt(0.025 * 0.975 / runs)
+    assert missed["foretold"] / runs <= limit
+    assert missed["seen"] / runs > limit
 
 
 def test_doubly_robust_forgives_wrong_predictions_and_the_plain_prediction_does_not() -> None:

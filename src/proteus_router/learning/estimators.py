@@ -16,7 +16,16 @@ from scipy.stats import norm
 
 from proteus_router.types import FloatArray
 
-__all__ = ["Estimate", "doubly_robust", "effective_size", "ips", "overlap", "robust_terms", "snips"]
+__all__ = [
+    "Estimate",
+    "doubly_robust",
+    "effective_size",
+    "ips",
+    "overlap",
+    "robust_terms",
+    "robust_variance",
+    "snips",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,14 +39,15 @@ class Estimate:
     n: int
 
     @classmethod
-    def of_terms(cls, terms: FloatArray, confidence: float) -> Estimate:
-        """The mean of independent `terms` (n,)."""
+    def of_terms(cls, terms: FloatArray, confidence: float, *, variance: float | None = None) -> Estimate:
+        """The mean of independent `terms` (n,); `variance` of one of them, None: as they show it."""
         n = len(terms)
         if n < 2:
             return cls(
                 float(terms.mean()) if n else float("nan"), float("inf"), float("-inf"), float("inf"), n
             )
-        return cls.around(float(terms.mean()), float(terms.std(ddof=1) / np.sqrt(n)), n, confidence)
+        of_one = float(terms.var(ddof=1)) if variance is None else variance
+        return cls.around(float(terms.mean()), float(np.sqrt(of_one / n)), n, confidence)
 
     @classmethod
     def around(cls, value: float, error: float, n: int, confidence: float) -> Estimate:
@@ -97,6 +107,37 @@ def doubly_robust(
     """
     terms = robust_terms(reward, weight, predicted, chances)
     return Estimate.of_terms(terms if stands_for is None else stands_for * terms, confidence)
+
+
+def robust_variance(
+    terms: FloatArray,
+    weight: FloatArray,
+    residual: FloatArray,
+    squares: FloatArray,
+    chances: FloatArray,
+) -> float:
+    """Variance of a doubly robust term: what the terms show, and no less than what the propensities foretell.
+
+    A weight of a hundred comes once in a hundred draws of its kind. Most samples lack some of those, and with them their
+    part of the variance, so that an interval from the sample alone is too short just where it is too high. How large
+    the squares of the weights must be on average needs no luck to know.
+
+    Parameters
+    ----------
+    terms
+        (n,) as `robust_terms` gives them.
+    residual
+        (n,) r - p_a(x).
+    squares
+        (n,) mean square of the weight, given the query: sum over models with q > 0 of pi(b | x)^2 / q(b | x).
+    chances
+        (n,) as in `doubly_robust`.
+    """
+    shown, total = float(terms.var(ddof=1)), float(weight.sum())
+    if total <= 0.0:
+        return shown
+    noise = float((weight * residual**2).sum()) / total
+    return max(shown, float(squares.mean()) * noise + float(chances.var(ddof=1)))
 
 
 def overlap(pi: FloatArray, q: FloatArray) -> float:

@@ -4,8 +4,9 @@ A certificate from a thousand outcomes must leave two or three points of margin;
 Every operating point keeps the better of two lower bounds, that of the router's evidence and that of the traffic, each made
 at half of the error allowed: so the promise is as strong as before.
 
-The traffic's bound is doubly robust and normal. It counts where the weighted requests are worth a quarter of their number:
-beyond that a few heavy weights decide, and no normal bound can be trusted. What the traffic could not have shown scores 0.
+The traffic's bound is doubly robust and normal, with the variance that the propensities foretell. It counts where the
+weighted requests are worth a quarter of their number: beyond that a few heavy weights decide, and no normal bound can be
+trusted. What the traffic could not have shown scores 0.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy.stats import norm
 
-from proteus_router.learning.estimators import effective_size, robust_terms
+from proteus_router.learning.estimators import robust_terms, robust_variance
 from proteus_router.learning.promote import LEAST_EFFECTIVE
 from proteus_router.learning.replay import served_choice
 from proteus_router.learning.traffic import Traffic
@@ -24,7 +25,7 @@ from proteus_router.routing.artifact import Artifact
 from proteus_router.routing.policies import Policy, load_policy
 from proteus_router.routing.target_map import TargetMap
 from proteus_router.training.certified import evidence_map, with_target_map
-from proteus_router.types import FloatArray, Predictions
+from proteus_router.types import FloatArray, IntArray, Predictions
 
 __all__ = ["recertified"]
 
@@ -52,7 +53,7 @@ def recertified(artifact: Artifact, traffic: Traffic, predictions: Predictions) 
     digest = hashlib.sha256((base.data_fingerprint + traffic.fingerprint()).encode("utf-8")).hexdigest()
     found = replace(
         base,
-        lower_bounds=np.maximum(by_evidence, by_traffic),
+        lower_bounds=np.where(wins, np.maximum(by_evidence, by_traffic), by_evidence),
         covered=base.covered[:-1],
         n=np.where(wins, traffic.n, base.n),
         evidence_accuracy=np.where(wins, proved.estimate, base.evidence_accuracy),
@@ -87,31 +88,69 @@ class _Proved:
 
 @dataclass(frozen=True)
 class _Terms:
-    """Doubly robust terms and weights of every vertex on every request, (V, n) each."""
+    """What every vertex would have got of every request.
 
-    terms: FloatArray
-    weights: FloatArray
+    Attributes
+    ----------
+    traffic
+        n requests.
+    chosen
+        (V, n) the model that each vertex takes.
+    residual
+        (n,) score of the answer less its prediction.
+    shown
+        (V, n) predicted score of the vertex's model, 0 where the traffic could not have shown it.
+    inverse
+        (V, n) 1 / probability with which that model was drawn, 0 where it could not have been.
+    """
+
+    traffic: Traffic
+    chosen: IntArray
+    residual: FloatArray
+    shown: FloatArray
+    inverse: FloatArray
 
     @classmethod
     def of(cls, policy: Policy, traffic: Traffic, predictions: Predictions) -> _Terms:
         rows = np.arange(traffic.n)
-        own, drawn = predictions.scores[rows, traffic.model], traffic.logged[rows, traffic.model]
         chosen = np.stack([served_choice(policy, predictions, point) for point in range(policy.n_points)])
-        weights = (chosen == traffic.model) / drawn
-        shown = np.where(traffic.logged[rows, chosen] > 0.0, predictions.scores[rows, chosen], 0.0)
-        terms = robust_terms(traffic.score, weights, own, shown)
-        return cls(traffic.audit_weight * terms, traffic.audit_weight * weights)
+        drawn = traffic.logged[rows, chosen]
+        return cls(
+            traffic,
+            chosen,
+            traffic.score - predictions.scores[rows, traffic.model],
+            np.where(drawn > 0.0, predictions.scores[rows, chosen], 0.0),
+            np.divide(1.0, drawn, out=np.zeros_like(drawn), where=drawn > 0.0),
+        )
 
     def bounds(self, base: TargetMap) -> _Proved:
         deltas = (1.0 - base.confidence) / base.covered / base.n_chains / 2.0
         reach = norm.ppf(1.0 - deltas)
         estimate, bounds = np.zeros(base.upper.size), np.zeros((deltas.size, base.upper.size))
-        n = self.terms.shape[1]
+        n = self.traffic.n
         for at, (upper, share) in enumerate(zip(base.upper, base.weight_upper, strict=True)):
-            lower = min(int(upper) + 1, len(self.terms) - 1)
-            terms = share * self.terms[upper] + (1.0 - share) * self.terms[lower]
-            weights = share * self.weights[upper] + (1.0 - share) * self.weights[lower]
+            terms, variance, worth = self._point(int(upper), float(share))
             estimate[at] = terms.mean()
-            if effective_size(weights) >= max(_LEAST_WORTH * n, LEAST_EFFECTIVE):
-                bounds[:, at] = estimate[at] - reach * terms.std(ddof=1) / np.sqrt(n)
+            if worth >= max(_LEAST_WORTH, LEAST_EFFECTIVE / n):
+                bounds[:, at] = estimate[at] - reach * np.sqrt(variance / n)
         return _Proved(estimate, np.clip(bounds, 0.0, 1.0))
+
+    def _point(self, upper: int, share: float) -> tuple[FloatArray, float, float]:
+        """Doubly robust terms of a mixture of two vertices, their variance, and what a request is worth to it."""
+        lower = min(upper + 1, len(self.chosen) - 1)
+        pair, shares, stands_for = (
+            [upper, lower],
+            np.array([[share], [1.0 - share]]),
+            self.traffic.audit_weight,
+        )
+        taken = shares * (self.chosen[pair] == self.traffic.model) * self.inverse[pair]
+        weight = stands_for * taken.sum(axis=0)
+        shown = stands_for * (shares * self.shown[pair]).sum(axis=0)
+        squares = (shares**2 * self.inverse[pair]).sum(axis=0)
+        both = self.chosen[upper] == self.chosen[lower]  # then it is one model's chance
+        squares = stands_for**2 * np.where(both, self.inverse[upper], squares)
+        terms = robust_terms(self.residual, weight, np.zeros_like(weight), shown)
+        variance = robust_variance(terms, weight, self.residual, squares, shown)
+        # Beforehand, from what the weights must be on average: samples that lack the heavy ones would look better.
+        worth = 1.0 / float(squares.mean()) if squares.any() else 0.0
+        return terms, variance, worth

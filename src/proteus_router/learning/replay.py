@@ -8,7 +8,14 @@ from typing import Any
 
 import numpy as np
 
-from proteus_router.learning.estimators import Estimate, effective_size, overlap, robust_terms, snips
+from proteus_router.learning.estimators import (
+    Estimate,
+    effective_size,
+    overlap,
+    robust_terms,
+    robust_variance,
+    snips,
+)
 from proteus_router.learning.traffic import Traffic
 from proteus_router.routing.policies import Policy
 from proteus_router.routing.router import Router
@@ -113,10 +120,35 @@ class _Estimated:
         """Share of the decisions in which it would have taken the model that answered."""
         return float(self._answered(self.pi).mean())
 
+    @property
+    def squares(self) -> FloatArray:
+        """(n,) mean square of the weight, given the query."""
+        logged = self.traffic.logged
+        by_model = np.divide(self.pi**2, logged, out=np.zeros_like(logged), where=logged > 0.0)
+        found: FloatArray = by_model.sum(axis=1)
+        return found
+
     def terms(self, seen: FloatArray, predicted: FloatArray) -> FloatArray:
         """(n,) doubly robust terms of what was `seen` (n,), as `predicted` (n, k)."""
-        chances = np.where(self.pi > 0.0, self.pi * predicted, 0.0).sum(axis=1)
-        return robust_terms(seen, self.weight, self._answered(predicted), chances)
+        return robust_terms(seen, self.weight, self._answered(predicted), self._chances(predicted))
+
+    def estimate(self, seen: FloatArray, predicted: FloatArray, confidence: float) -> Estimate:
+        """Their mean; the interval counts with the weights that might have come."""
+        stands_for = self.traffic.audit_weight
+        terms = stands_for * self.terms(seen, predicted)
+        variance = robust_variance(
+            terms,
+            stands_for * self.weight,
+            seen - self._answered(predicted),
+            stands_for**2 * self.squares,
+            stands_for * self._chances(predicted),
+        )
+        return Estimate.of_terms(terms, confidence, variance=variance)
+
+    def _chances(self, predicted: FloatArray) -> FloatArray:
+        """(n,) what is predicted of its choices."""
+        found: FloatArray = np.where(self.pi > 0.0, self.pi * predicted, 0.0).sum(axis=1)
+        return found
 
     def _answered(self, of_models: FloatArray) -> FloatArray:
         """(n,) the entries of the models that answered."""
@@ -155,7 +187,7 @@ def replay(
         now = own.terms(seen, predicted(own.predictions))
         before = seen if base is None else base.terms(seen, predicted(base.predictions))
         return (
-            Estimate.of_terms(stands_for * now, confidence),
+            own.estimate(seen, predicted(own.predictions), confidence),
             Estimate.of_terms(stands_for * seen, confidence),
             Estimate.of_terms(stands_for * (now - before), confidence),
         )
