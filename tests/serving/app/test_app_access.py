@@ -89,6 +89,14 @@ def test_admins_and_tenants_are_apart(closed: Harness) -> None:
     assert closed.get("/v1/admin/keys", headers=admin).status == 200
 
 
+def test_an_admin_may_ask_how_a_request_would_be_decided(closed: Harness) -> None:
+    body = {"model": "proteus", "messages": [{"role": "user", "content": EASY}]}
+    answer = closed.post("/v1/route", body, headers=_admin(closed))
+    assert (answer.status, answer.json()["model"]) == (200, "small")
+    assert not closed.upstream.calls
+    assert not closed.store.records
+
+
 def test_keys_are_made_over_http_and_shown_once(closed: Harness) -> None:
     admin = _admin(closed)
     wanted = {"name": "acme", "tier": "economy", "tiers": ["economy"], "target_range": [0.6, 0.75]}

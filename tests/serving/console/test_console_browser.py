@@ -100,7 +100,7 @@ def test_every_page_in_both_widths_and_a_floor_that_breaks(
                 for name in PAGES:
                     page.click(f'nav a[href="#{name}"]')
                     page.wait_for_timeout(5_000 if name == "tiers" else 600)
-                    _use(page, name)
+                    _use(page, name, tenant)
                     overflow = page.evaluate("document.documentElement.scrollWidth - window.innerWidth")
                     assert overflow <= 0, (name, width)
                     if folder:
@@ -128,7 +128,7 @@ def test_every_page_in_both_widths_and_a_floor_that_breaks(
     assert problems == []
 
 
-def _use(page: Any, name: str) -> None:
+def _use(page: Any, name: str, tenant: str) -> None:
     """What each control says it does, it does."""
     if name == "frontier":
         page.fill("#whatif", "0.5")
@@ -150,8 +150,13 @@ def _use(page: Any, name: str) -> None:
             "document.getElementById('key-said').textContent = ''"
         )  # a token is nothing for a picture
     elif name == "playground":
-        page.click("text=Only decide")
-        page.wait_for_timeout(500)
+        page.click("text=Only decide")  # with the admin's key: nothing is called
+        page.wait_for_selector("td:has-text('pool-')")
+        page.click("text=Send")
+        page.wait_for_selector("[role=alert]:has-text('admin key calls no model')")
+        page.fill("#play-key", tenant)
+        page.click("text=Send")
+        page.wait_for_selector("h3:has-text('certified: ')")
 
 
 def _until_violated(address: str, admin: str) -> None:

@@ -181,7 +181,7 @@ async def models(gateway: Gateway, request: Request) -> Answer:
 async def route(gateway: Gateway, request: Request) -> Answer:
     """The decision for a request of any shape, explained; nothing is called and nothing recorded."""
     headers = header_map(request.scope)
-    key, live = gateway.caller(headers), gateway.live
+    (key, _), live = gateway.reader(headers), gateway.live  # an admin's key too: nothing is called
     body = await read_json(gateway, request)
     gateway.limits.admit(key)
     api = _shape(body)

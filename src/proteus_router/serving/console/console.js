@@ -19,9 +19,9 @@ function make(name, props = {}, ...children) {
   return node;
 }
 
-async function call(method, path, body) {
+async function call(method, path, body, key = token) {
   const headers = { "content-type": "application/json" };
-  if (token) headers.authorization = `Bearer ${token}`;
+  if (key) headers.authorization = `Bearer ${key}`;
   const answer = await fetch(path, { method, headers, body: body === undefined ? undefined : JSON.stringify(body) });
   const text = await answer.text();
   let content = null;
@@ -176,26 +176,27 @@ function keys() {
     load();
   };
   load();
-  return [make("h2", {}, "Keys"), make("form", { class: "row", onsubmit: add }, make("div", {}, make("label", { for: "key-name" }, "Name"), name), make("div", {}, make("label", { for: "key-tier" }, "Tier"), tier), make("div", {}, make("label", { for: "key-budget" }, "Budget, USD"), budget), make("div", {}, make("label", { for: "key-period" }, "a"), period), make("div", { class: "check" }, paced, make("label", { for: "key-paced" }, "paced")), make("button", { type: "submit" }, "Create")), said, list];
+  return [make("h2", {}, "Keys"), make("form", { class: "row", onsubmit: add }, make("div", {}, make("label", { for: "key-name" }, "Name"), name), make("div", {}, make("label", { for: "key-tier" }, "Tier"), tier), make("div", {}, make("label", { for: "key-budget" }, "Budget, USD"), budget), make("div", {}, make("label", { for: "key-period" }, "per"), period), make("div", { class: "check" }, paced, make("label", { for: "key-paced" }, "paced")), make("button", { type: "submit" }, "Create")), said, list];
 }
 
 function playground() {
   const tier = make("select", { id: "play-tier" }, ...seen.tiers.map((one) => make("option", {}, one.id)));
   const text = make("textarea", { id: "play-text" }, "Which of these is a prime number: 21, 27, 29?");
+  const key = make("input", { id: "play-key", type: "password", autocomplete: "off", placeholder: "sk-proteus-…" });
   const said = make("div", { "aria-live": "polite" });
   const body = () => ({ model: `proteus/${tier.value}`, messages: [{ role: "user", content: text.value }] });
   const run = (work) => async (event) => { event.preventDefault(); said.replaceChildren(make("p", { class: "hint" }, "…")); try { said.replaceChildren(...(await work())); } catch (error) { said.replaceChildren(make("p", { class: "bad", role: "alert" }, error.message)); } };
   const decide = run(async () => {
-    const { content } = await call("POST", "/v1/route", body());
+    const { content } = await call("POST", "/v1/route", body(), key.value || token);
     const rows = content.candidates.map((one) => [one.model, number(one.predicted_score), usd(one.predicted_cost_usd), one.eligible ? "yes" : one.reason || "no"]);
     return [make("h3", {}, content.model), make("ul", {}, ...content.reasons.map((reason) => make("li", {}, reason))), table([["candidate", ""], ["predicted score", "n"], ["predicted USD", "n"], ["eligible", ""]], rows, "None.")];
   });
   const send = run(async () => {
-    const { content, headers } = await call("POST", "/v1/chat/completions", body());
+    const { content, headers } = await call("POST", "/v1/chat/completions", body(), key.value || token);
     return [make("h3", {}, `${headers.get("x-proteus-model")}, ${usd(Number(headers.get("x-proteus-cost-usd")))}, certified: ${headers.get("x-proteus-certified")}`), make("pre", {}, content.choices?.[0]?.message?.content ?? JSON.stringify(content, null, 1))];
   });
-  return [make("h2", {}, "Playground"), make("form", { onsubmit: send }, make("label", { for: "play-tier" }, "Tier"), tier, make("label", { for: "play-text" }, "Message"), text, make("p", {}, make("button", { type: "submit" }, "Send"), " ", make("button", { type: "button", onclick: decide }, "Only decide"))), said,
-    make("p", { class: "hint" }, "Sent with this page's key; where keys exist an admin key calls no model, so only deciding on a gateway without keys works here.")];
+  return [make("h2", {}, "Playground"), make("form", { onsubmit: send }, make("label", { for: "play-tier" }, "Tier"), tier, ...(token ? [make("label", { for: "play-key" }, "A tenant's key"), key] : []), make("label", { for: "play-text" }, "Message"), text, make("p", {}, make("button", { type: "submit" }, "Send"), " ", make("button", { type: "button", onclick: decide }, "Only decide"))), said,
+    make("p", { class: "hint" }, token ? "Deciding calls no model and needs no other key. Sending does, and an admin's key calls none: give a tenant's; it is forgotten with this page." : "Sent without a key, as this gateway allows.")];
 }
 
 // ---- life ------------------------------------------------------------------------------------------------------
