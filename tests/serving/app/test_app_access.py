@@ -92,7 +92,8 @@ def test_admins_and_tenants_are_apart(closed: Harness) -> None:
 def test_an_admin_may_ask_how_a_request_would_be_decided(closed: Harness) -> None:
     body = {"model": "proteus", "messages": [{"role": "user", "content": EASY}]}
     answer = closed.post("/v1/route", body, headers=_admin(closed))
-    assert (answer.status, answer.json()["model"]) == (200, "small")
+    assert answer.status == 200
+    assert answer.json()["model"] in ("small", "middle")  # a coin lies between them
     assert not closed.upstream.calls
     assert not closed.store.records
 
