@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import asyncio
-import logging
 from collections import defaultdict
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
-from proteus_router.errors import BudgetExhaustedError, StoreUnavailableError
+from proteus_router.errors import BudgetExhaustedError
 from proteus_router.serving.clock import Clock
 from proteus_router.serving.records import BudgetPeriod
 from proteus_router.serving.tenants.budgets import Left, Spending, left_of, period_end, period_start
+from proteus_router.serving.upkeep import Upkeep
 
 __all__ = ["BudgetPort", "TierBudgets"]
 
-_log = logging.getLogger(__name__)
 _REFRESH_S = 1.0
 
 
@@ -49,17 +47,17 @@ class TierBudgets:
         self._source, self._clock, self._budgets = source, clock, budgets
         self._spending = Spending()
         self._reserved: dict[str, float] = defaultdict(float)
-        self._task: asyncio.Task[None] | None = None
+        self._upkeep = Upkeep(
+            self.refresh, _REFRESH_S, lambda: "tier budgets: other gateways' spend is not known"
+        )
 
     async def start(self) -> None:
         """Read what was spent before, then keep up with other gateways; raises StoreUnavailableError."""
         await self.refresh()
-        self._task = asyncio.create_task(self._keep_up())
+        self._upkeep.start()
 
     async def close(self) -> None:
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+        await self._upkeep.close()
 
     async def refresh(self) -> None:
         """Ask the store now; nothing is asked where no tier has a budget."""
@@ -112,13 +110,3 @@ class TierBudgets:
             "paced_left_usd": left.paced_usd,
             "ends_at": period_end(budget.period, now),
         }
-
-    async def _keep_up(self) -> None:
-        while True:
-            await asyncio.sleep(_REFRESH_S)
-            try:
-                await self.refresh()
-            except StoreUnavailableError as error:
-                _log.warning("tier budgets: other gateways' spend is not known: %s", error)
-            except Exception:  # whatever it was: a loop that ended here would leave budgets open
-                _log.exception("tier budgets: other gateways' spend is not known")

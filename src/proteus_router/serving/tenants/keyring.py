@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
 import hmac
-import logging
 from typing import Protocol
 
-from proteus_router.errors import AuthenticationError, PermissionDeniedError, StoreUnavailableError
+from proteus_router.errors import AuthenticationError, PermissionDeniedError
 from proteus_router.serving.clock import Clock, SystemClock
 from proteus_router.serving.records import ApiKey
 from proteus_router.serving.tenants.tokens import token_sha256
+from proteus_router.serving.upkeep import Upkeep
 
 __all__ = ["KeySource", "Keyring"]
 
-_log = logging.getLogger(__name__)
 _NOBODY = "0" * 64
 
 
@@ -38,11 +36,12 @@ class Keyring:
 
     def __init__(self, source: KeySource, *, refresh_s: float = 2.0, clock: Clock | None = None) -> None:
         self._source = source
-        self._refresh_s = refresh_s
         self._clock = clock or SystemClock()
         self._keys: dict[str, tuple[ApiKey, str]] = {}  # half of the hash -> key, hash
         self._read_at = -float("inf")
-        self._task: asyncio.Task[None] | None = None
+        self._upkeep = Upkeep(
+            self.refresh, refresh_s / 2, lambda: f"keys: the list is {self.age_s:.1f} s old"
+        )
 
     @property
     def keys(self) -> list[ApiKey]:
@@ -57,12 +56,10 @@ class Keyring:
     async def start(self) -> None:
         """Read all keys, then keep up with the store; raises StoreUnavailableError."""
         await self.refresh()
-        self._task = asyncio.create_task(self._keep_up())
+        self._upkeep.start()
 
     async def close(self) -> None:
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+        await self._upkeep.close()
 
     async def refresh(self) -> None:
         """Read all keys now: for whoever has just made or revoked one in this process."""
@@ -99,13 +96,3 @@ class Keyring:
                 "this needs an admin key." if admin else "an admin key calls no model; use a tenant's key."
             )
         return key
-
-    async def _keep_up(self) -> None:
-        while True:
-            await asyncio.sleep(self._refresh_s / 2)
-            try:
-                await self.refresh()
-            except StoreUnavailableError as error:
-                _log.warning("keys: the list is %.1f s old: %s", self.age_s, error)
-            except Exception:  # whatever it was: a loop that ended here would let revoked keys in for ever
-                _log.exception("keys: the list is %.1f s old", self.age_s)

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import asyncio
-import logging
 from collections import defaultdict
 from collections.abc import Iterable
 from typing import Protocol
 
-from proteus_router.errors import BudgetExhaustedError, RateLimitedError, StoreUnavailableError
+from proteus_router.errors import BudgetExhaustedError, RateLimitedError
 from proteus_router.serving.clock import Clock, SystemClock
 from proteus_router.serving.records import ApiKey, BudgetPeriod
 from proteus_router.serving.tenants.bucket import Bucket
 from proteus_router.serving.tenants.budgets import Left, Spending, left_of, period_end, period_start
+from proteus_router.serving.upkeep import Upkeep
 
 __all__ = ["Limits", "SpendSource"]
 
-_log = logging.getLogger(__name__)
 _PERIODS: tuple[BudgetPeriod, ...] = ("hour", "day", "month")
 
 
@@ -58,7 +56,6 @@ class Limits:
         clock: Clock | None = None,
     ) -> None:
         self._source = source
-        self._refresh_s = refresh_s
         self._clock = clock or SystemClock()
         self._spending = Spending()
         self._in_use: set[BudgetPeriod] = (
@@ -67,21 +64,24 @@ class Limits:
         self._reserved: dict[str, float] = defaultdict(float)
         self._requests: dict[str, Bucket] = {}
         self._tokens: dict[str, Bucket] = {}
-        self._task: asyncio.Task[None] | None = None
+        self._upkeep = Upkeep(
+            self._ask_in_use, refresh_s / 2, lambda: "budgets: other gateways' spend is not known"
+        )
 
     async def start(self) -> None:
         """Read what was spent before, then keep up with the store; raises StoreUnavailableError."""
         await self.refresh()
-        self._task = asyncio.create_task(self._keep_up())
+        self._upkeep.start()
 
     async def close(self) -> None:
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+        await self._upkeep.close()
 
     async def refresh(self) -> None:
         """Ask the store now."""
         await self._ask(_PERIODS)
+
+    async def _ask_in_use(self) -> None:
+        await self._ask(sorted(self._in_use))
 
     async def _ask(self, periods: Iterable[BudgetPeriod]) -> None:
         now = self._clock.wall()
@@ -180,13 +180,3 @@ class Limits:
             retry_after_s=period_end(period, now) - now,
             hint=f"The next {period} begins {'on the hour' if period == 'hour' else 'at midnight UTC'}.",
         )
-
-    async def _keep_up(self) -> None:
-        while True:
-            await asyncio.sleep(self._refresh_s / 2)
-            try:
-                await self._ask(sorted(self._in_use))
-            except StoreUnavailableError as error:
-                _log.warning("budgets: other gateways' spend is not known: %s", error)
-            except Exception:  # whatever it was: a loop that ended here would leave budgets open
-                _log.exception("budgets: other gateways' spend is not known")
