@@ -13,7 +13,7 @@ from proteus_router.cli import cli
 from proteus_router.data.writers import write_outcomes
 from proteus_router.routing.artifact import load_artifact, write_artifact
 from proteus_router.training.pool.changes import remove_model
-from tests.serving.gateways import Site, bearer, call, chat
+from tests.serving.gateways import Site, bearer, call, chat, wait_for
 
 
 def test_a_model_joins_and_leaves_while_requests_run(site: Site, tmp_path: Path) -> None:
@@ -69,3 +69,53 @@ def test_a_model_joins_and_leaves_while_requests_run(site: Site, tmp_path: Path)
             asking.join(30)
     assert set(statuses) == {200}
     assert len(statuses) > 20
+
+
+def test_a_model_joins_from_what_exploration_showed_of_it(site: Site) -> None:
+    """Its entry in the list, requests, grades, one command, a reload: no labelled prompt anywhere."""
+    late = site.world.models[1].name
+    without = remove_model(load_artifact(site.router), late, progress=lambda stage, done, total: None)
+    site.router = site.folder / "router"
+    write_artifact(site.router, without)
+    site.changes = {
+        "tiers": {
+            "economy": {
+                "accuracy_target": 0.45,
+                "exploration": {"share": 0.3, "newcomers": [f"pool-{late}"]},
+                "audits": {"share": 0.2, "keep_text": True},
+            }
+        }
+    }
+    _, admin = site.make_key("root", admin=True)
+    _, tenant = site.make_key()
+    with site.in_thread() as address:
+        answered = [chat(address, text, headers=bearer(tenant)) for text in site.questions]
+        assert {answer.status for answer in answered} == {200}
+        tried = [answer for answer in answered if answer.headers["x-proteus-model"] == f"pool-{late}"]
+        assert 30 <= len(tried) <= 90
+        assert {answer.headers["x-proteus-certified"] for answer in tried} == {"false"}
+
+        def waiting() -> list[dict[str, object]]:
+            found: list[dict[str, object]] = call(
+                address, "GET", "/v1/audits?limit=500", headers=bearer(admin)
+            ).json()["data"]
+            return found
+
+        wait_for(
+            lambda: len([one for one in waiting() if one["model"] == f"pool-{late}"]) == len(tried), "audits"
+        )
+        items = [
+            {"decision_id": one["decision_id"], "score": float(number % 4 > 0), "source": "people"}
+            for number, one in enumerate(waiting())
+        ]
+        assert call(address, "POST", "/v1/feedback", items, headers=bearer(admin)).status == 200
+        ran = CliRunner().invoke(
+            cli, ["pool", "add", str(site.router), late, "--config", str(site.config_file)]
+        )
+        assert ran.exit_code == 0, ran.output
+        assert f"{len(tried)} graded answers of {late}" in ran.output
+        reloaded = call(address, "POST", "/v1/admin/reload", {}, headers=bearer(admin)).json()
+        assert any("no newcomer any more" in warning for warning in reloaded["warnings"])
+        straight = chat(address, site.questions[0], model=f"pool-{late}", headers=bearer(tenant))
+        assert straight.status == 200
+        assert chat(address, site.questions[1], headers=bearer(tenant)).status == 200
