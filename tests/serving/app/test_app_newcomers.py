@@ -85,9 +85,28 @@ def test_a_newcomer_costs_what_as_many_tokens_of_it_cost() -> None:
     assert known["fresh"]["predicted_cost_usd"] == pytest.approx(expected)
 
 
+def test_where_every_known_model_is_free_a_thousand_tokens_are_supposed() -> None:
+    free = {"input_cost_per_token": 0.0, "output_cost_per_token": 0.0}
+    tier = {"accuracy_target": FLOOR, "exploration": {"share": 0.5, "newcomers": ["fresh"]}, "audits": AUDITS}
+    models = [*(model_entry(name, **free) for name in POOL), model_entry("fresh")]
+    gateway = Harness(make_settings(model_list=models, tiers={"standard": tier}))
+    answer = gateway.post("/v1/route", {"model": "proteus", "messages": [{"role": "user", "content": EASY}]})
+    known = {candidate["model"]: candidate for candidate in answer.json()["candidates"]}
+    assert known["fresh"]["predicted_cost_usd"] == pytest.approx(2e-3)
+
+
 def test_without_room_above_the_floor_there_are_no_tries() -> None:
     assert share_of_newcomers(0.1, internal_target=0.79, floor=0.80) == 0.0
     assert share_of_newcomers(0.01, internal_target=0.90, floor=0.80) == 0.01
+
+
+def test_a_tier_without_room_says_so_and_tries_nothing() -> None:
+    gateway = gateway_with(guarantee="expected")
+    assert any("newcomers are not tried" in warning for warning in gateway.gateway.live.warnings)
+    for _ in range(200):
+        gateway.chat(EASY)
+    assert "fresh" not in {record.model for record in gateway.store.records}
+    assert not any("newcomers are not tried" in warning for warning in gateway_with().gateway.live.warnings)
 
 
 def test_a_newcomer_that_fails_leaves_the_request_to_the_choice_and_nothing_is_learned() -> None:

@@ -1,10 +1,8 @@
-"""Models that the router does not know yet: how often they may be tried, and what they would cost."""
+"""Models that the router does not know yet: how often they may be tried."""
 
 from __future__ import annotations
 
-from proteus_router.serving.app.live import PoolEntry
-
-__all__ = ["share_of_newcomers", "supposed_cost_usd"]
+__all__ = ["share_of_newcomers"]
 
 
 def share_of_newcomers(share: float, *, internal_target: float, floor: float) -> float:
@@ -28,8 +26,3 @@ def share_of_newcomers(share: float, *, internal_target: float, floor: float) ->
     0.0
     """
     return min(share, max(0.0, internal_target - floor) / internal_target)
-
-
-def supposed_cost_usd(newcomer: PoolEntry, beside: PoolEntry, cost_usd: float) -> float:
-    """What a newcomer would cost if it used as many tokens as another model, which costs `cost_usd`."""
-    return cost_usd * newcomer.usd_per_token / beside.usd_per_token

@@ -7,6 +7,7 @@ the choice itself carries the certificate.
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -20,7 +21,7 @@ from proteus_router.serving.app.eligibility import Eligibility
 from proteus_router.serving.app.exploration import Tries
 from proteus_router.serving.app.facts import Facts
 from proteus_router.serving.app.live import Live, PoolEntry
-from proteus_router.serving.app.newcomers import share_of_newcomers, supposed_cost_usd
+from proteus_router.serving.app.newcomers import share_of_newcomers
 from proteus_router.serving.ceilings import Ceilings, narrowed
 from proteus_router.serving.control import Steering
 from proteus_router.serving.records import ApiShape, Ceiling, PoolModel
@@ -28,6 +29,7 @@ from proteus_router.serving.records import ApiShape, Ceiling, PoolModel
 __all__ = ["Pick", "Selection"]
 
 _SAME = 1e-12  # predicted scores closer than this are equal
+_TOKENS = 1_000.0  # of a request, where every known model is free and nothing tells
 
 
 @dataclass(frozen=True, slots=True)
@@ -310,11 +312,18 @@ class Selection:
 
     def _suppose(self) -> None:
         """Scores and costs of newcomers, after those of the router's models: wrong, and as many tokens as the choice."""
-        beside = self._live.by_index[max(self.choice, 0)][0]
-        cost = self.costs_usd[beside.index]
+        entries = (*self._live.by_index[max(self.choice, 0)], *self._live.entries.values())
+        tokens = next(
+            (
+                self.costs_usd[entry.index] / entry.usd_per_token
+                for entry in entries
+                if 0.0 < entry.usd_per_token < math.inf
+            ),
+            _TOKENS,
+        )
         for entry in self._live.newcomers.values():
             self.scores.append(0.0)
-            self.costs_usd.append(supposed_cost_usd(entry, beside, cost))
+            self.costs_usd.append(tokens * entry.usd_per_token)
 
     def _try_newcomer(self, base: dict[int, float], names: Sequence[str]) -> dict[int, float]:
         """Perhaps a newcomer in the place of the choice, and the probability of every model."""
