@@ -155,6 +155,7 @@ def test_each_chain_is_walked_by_itself_and_the_estimate_reads_the_first_alone()
     assert target_map.certified_range == {"min_target": 0.55, "max_target": 0.78}
     for target in (0.62, 0.71, 0.795):
         assert target_map.expected(target) == make_map().expected(target)
+    assert [point["on_frontier"] for point in target_map.points()] == target_map.on_frontier.tolist()
     again = TargetMap.from_state(*target_map.to_state())
     assert again.certify(0.75) == target_map.certify(0.75)
 

@@ -83,12 +83,10 @@ def describe(router: Router, targets: list[float] | None = None, simultaneous: b
     ]
     lines += ["", f"{'internal target':>15s} {'lower bound':>12s} {'USD/1K queries':>15s}   operating points"]
     points = router.target_map.points()
-    step = max(1, len(points) // 15)
-    shown = [*points[::step], points[-1]] if (len(points) - 1) % step else points[::step]
-    lines += [
-        f"{point['internal_target']:15.4f} {point['accuracy_lower']:12.4f} {(point['cost_usd'] or 0.0) * 1000:15.4f}"
-        for point in shown
-    ]
+    lines += _points([point for point in points if point["on_frontier"]])
+    cautious = [point for point in points if not point["on_frontier"]]
+    if cautious:
+        lines += [f"{'':44s}   the same without models of few outcomes", *_points(cautious)]
     if targets:
         together = len(targets) if simultaneous else 1
         lines += [
@@ -104,3 +102,13 @@ def describe(router: Router, targets: list[float] | None = None, simultaneous: b
                 text = f"not certified: {outcome.reason}"
             lines.append(f"{target:8.4f}  {text}")
     return "\n".join(lines)
+
+
+def _points(points: list[dict[str, Any]]) -> list[str]:
+    """About fifteen of them."""
+    step = max(1, len(points) // 15)
+    shown = [*points[::step], points[-1]] if (len(points) - 1) % step else points[::step]
+    return [
+        f"{point['internal_target']:15.4f} {point['accuracy_lower']:12.4f} {(point['cost_usd'] or 0.0) * 1000:15.4f}"
+        for point in shown
+    ]

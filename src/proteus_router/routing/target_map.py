@@ -228,8 +228,8 @@ class TargetMap:
         )
 
     def points(self) -> list[dict[str, float | int | None]]:
-        """The sequence for reading, most accurate first: estimate, evidence (None without rows), bound
-        after the walk, cost.
+        """Each chain for reading, most accurate first: estimate, evidence (None without rows), bound after the
+        walk, cost, and whether it is the frontier.
         """
         columns = zip(
             self.internal_targets,
@@ -238,6 +238,7 @@ class TargetMap:
             self.expected_costs_usd,
             self.evidence_cost_usd,
             self.n,
+            self.on_frontier,
             strict=True,
         )
         return [
@@ -248,8 +249,9 @@ class TargetMap:
                 "cost_usd": float(cost),
                 "evidence_cost_usd": float(seen_cost) if rows else None,
                 "n": int(rows),
+                "on_frontier": bool(first),
             }
-            for internal, accuracy, floor, cost, seen_cost, rows in columns
+            for internal, accuracy, floor, cost, seen_cost, rows, first in columns
         ]
 
     def to_state(self) -> tuple[Arrays, Meta]:
