@@ -103,18 +103,14 @@ class _Bank:
 
     def truth_of(self, router: Router) -> FloatArray:
         """(P,) true mean score of every point of the sequence."""
-        rows, found = np.arange(len(self.texts)), router.target_map
+        rows = np.arange(len(self.texts))
         means = np.array(
             [
                 self.expected[rows, served_choice(router.policy, self.predictions, point)].mean()
                 for point in range(router.policy.n_points)
             ]
         )
-        lower = np.minimum(found.upper + 1, means.size - 1)
-        mixed: FloatArray = (
-            found.weight_upper * means[found.upper] + (1.0 - found.weight_upper) * means[lower]
-        )
-        return mixed
+        return router.target_map.between(means)
 
     def draw(self, router: Router, n: int, rng: np.random.Generator) -> tuple[Traffic, Predictions]:
         """n graded requests."""

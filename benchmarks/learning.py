@@ -57,12 +57,15 @@ def truth(router: Router, world: World) -> dict[str, float]:
     }
 
 
+def train(table: OutcomeTable) -> Artifact:
+    return train_router(
+        table, config=CONFIG, encoder=None, stages=MemoryStages(), log=TrainLog(None), progress=quiet
+    )
+
+
 def trained(world: World, rows: int, seed: int) -> tuple[OutcomeTable, Artifact]:
     table = world.sample(rows, 10 + seed).table
-    artifact = train_router(
-        table, config=CONFIG, encoder=None, stages=MemoryStages(), log=TrainLog(None), progress=_quiet
-    )
-    return table, artifact
+    return table, train(table)
 
 
 def served(world: World, router: Router, requests: int, seed: int, graded: float) -> Traffic:
@@ -83,7 +86,7 @@ def one_seed(seed: int, *, rows: int, requests: int, graded: float, rounds: int)
             router = Router.from_artifact(artifact)
             new = served(world, router, requests, seed + 100 * number, graded)
             seen = new if seen is None else seen.followed_by(new)
-            found = learn(artifact, table.queries, seen, FLOOR, progress=_quiet)
+            found = learn(artifact, table.queries, seen, FLOOR, progress=quiet)
             after = truth(Router.from_artifact(found.artifact), world)
             record, promoted = found.record, found.verdict.promoted
             records.append(
@@ -145,7 +148,7 @@ def _summary(records: list[dict[str, Any]]) -> dict[str, Any]:
     }
 
 
-def _quiet(stage: str, done: int, total: int) -> None:
+def quiet(stage: str, done: int, total: int) -> None:
     return None
 
 

@@ -18,8 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from learning import CONFIG, FLOOR, _quiet
-from proteus_router.data.outcomes import OutcomeTable
+from learning import FLOOR, quiet, train
 from proteus_router.data.synthetic import World, make_world
 from proteus_router.errors import InsufficientDataError
 from proteus_router.learning.newcomer import outcomes_of
@@ -28,11 +27,8 @@ from proteus_router.routing.frontier import Estimates, frontier_vertices, plugin
 from proteus_router.routing.router import Router
 from proteus_router.simulation.traffic import Serving, serve_traffic
 from proteus_router.simulation.world import SimulatedWorld, remembering
-from proteus_router.training.pipeline import train_router
 from proteus_router.training.pool.changes import add_model
-from proteus_router.training.stages import MemoryStages
 from proteus_router.training.threads import one_blas_thread
-from proteus_router.training.train_log import TrainLog
 from proteus_router.types import FloatArray, IntArray, Predictions
 
 
@@ -40,9 +36,9 @@ def one_seed(seed: int, *, rows: int, requests: int, share: float) -> dict[str, 
     with one_blas_thread():
         world = make_world(seed)
         table = world.sample(rows, 10 + seed).table
-        full = _trained(table)
+        full = train(table)
         new = _most_missed(full, world)
-        before = _trained(table.with_models([name for name in table.models if name != new]))
+        before = train(table.with_models([name for name in table.models if name != new]))
         router = Router.from_artifact(before)
         universe = SimulatedWorld(world, (*router.models, new), queries=requests, seed=1_000 + seed)
         serving = Serving(FLOOR, requests, exploration=share, audit_share=0.05, seed=seed, newcomers=(new,))
@@ -58,18 +54,12 @@ def one_seed(seed: int, *, rows: int, requests: int, share: float) -> dict[str, 
         ) * float(np.mean(others))
         routers = {"without": before, "retrained": full}
         try:
-            routers["added"] = add_model(before, outcomes_of(graded, new), new, progress=_quiet)
+            routers["added"] = add_model(before, outcomes_of(graded, new), new, progress=quiet)
         except InsufficientDataError as error:
             found["refused"] = str(error)
         for name, artifact in routers.items():
             found[name] = _truth(Router.from_artifact(artifact), world)
         return found
-
-
-def _trained(table: OutcomeTable) -> Artifact:
-    return train_router(
-        table, config=CONFIG, encoder=None, stages=MemoryStages(), log=TrainLog(None), progress=_quiet
-    )
 
 
 def _most_missed(artifact: Artifact, world: World) -> str:

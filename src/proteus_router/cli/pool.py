@@ -65,8 +65,8 @@ def add(
     from proteus_router.data.sources import read_outcomes
     from proteus_router.training.pool.changes import add_model
 
-    if outcomes is not None and (config_file is not None or store_url is not None):
-        raise click.UsageError("Give --outcomes, or the gateway's --config or --store, not both.")
+    if (outcomes is not None) == (config_file is not None or store_url is not None):
+        raise click.UsageError("Give --outcomes FOLDER, or the gateway's --config FILE or --store URL.")
     if outcomes is not None:
         table = read_outcomes(outcomes, for_training=False)
     else:
@@ -102,8 +102,6 @@ def price(router: Path, model: str, factor: float, output: Path | None, force: b
 
 def _tried(config_file: Path | None, store_url: str | None, model: str) -> OutcomeTable:
     """What exploration has shown of `model`."""
-    if config_file is None and store_url is None:
-        raise click.UsageError("Give --outcomes FOLDER, or the gateway's --config FILE or --store URL.")
     place = Place.of(config_file, store_url)
     with extra("serve"):
         from proteus_router.learning.newcomer import outcomes_of

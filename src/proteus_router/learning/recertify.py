@@ -96,8 +96,8 @@ class _Terms:
         n requests.
     chosen
         (V, n) the model that each vertex takes.
-    residual
-        (n,) score of the answer less its prediction.
+    predicted
+        (n,) predicted score of the model that answered.
     shown
         (V, n) predicted score of the vertex's model, 0 where the traffic could not have shown it.
     inverse
@@ -106,7 +106,7 @@ class _Terms:
 
     traffic: Traffic
     chosen: IntArray
-    residual: FloatArray
+    predicted: FloatArray
     shown: FloatArray
     inverse: FloatArray
 
@@ -118,7 +118,7 @@ class _Terms:
         return cls(
             traffic,
             chosen,
-            traffic.score - predictions.scores[rows, traffic.model],
+            predictions.scores[rows, traffic.model],
             np.where(drawn > 0.0, predictions.scores[rows, chosen], 0.0),
             np.divide(1.0, drawn, out=np.zeros_like(drawn), where=drawn > 0.0),
         )
@@ -149,8 +149,8 @@ class _Terms:
         squares = (shares**2 * self.inverse[pair]).sum(axis=0)
         both = self.chosen[upper] == self.chosen[lower]  # then it is one model's chance
         squares = stands_for**2 * np.where(both, self.inverse[upper], squares)
-        terms = robust_terms(self.residual, weight, np.zeros_like(weight), shown)
-        variance = robust_variance(terms, weight, self.residual, squares, shown)
+        terms = robust_terms(self.traffic.score, weight, self.predicted, shown)
+        variance = robust_variance(terms, weight, self.traffic.score - self.predicted, squares, shown)
         # Beforehand, from what the weights must be on average: samples that lack the heavy ones would look better.
         worth = 1.0 / float(squares.mean()) if squares.any() else 0.0
         return terms, variance, worth

@@ -132,10 +132,12 @@ class _Estimated:
         """(n,) doubly robust terms of what was `seen` (n,), as `predicted` (n, k)."""
         return robust_terms(seen, self.weight, self._answered(predicted), self._chances(predicted))
 
-    def estimate(self, seen: FloatArray, predicted: FloatArray, confidence: float) -> Estimate:
-        """Their mean; the interval counts with the weights that might have come."""
+    def estimate(
+        self, terms: FloatArray, seen: FloatArray, predicted: FloatArray, confidence: float
+    ) -> Estimate:
+        """Mean of these `terms`; the interval counts with the weights that might have come."""
         stands_for = self.traffic.audit_weight
-        terms = stands_for * self.terms(seen, predicted)
+        terms = stands_for * terms
         variance = robust_variance(
             terms,
             stands_for * self.weight,
@@ -187,7 +189,7 @@ def replay(
         now = own.terms(seen, predicted(own.predictions))
         before = seen if base is None else base.terms(seen, predicted(base.predictions))
         return (
-            own.estimate(seen, predicted(own.predictions), confidence),
+            own.estimate(now, seen, predicted(own.predictions), confidence),
             Estimate.of_terms(stands_for * seen, confidence),
             Estimate.of_terms(stands_for * (now - before), confidence),
         )

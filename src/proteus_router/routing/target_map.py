@@ -79,12 +79,12 @@ class TargetMap:
     @cached_property
     def internal_targets(self) -> FloatArray:
         """(P,) estimated mean score of each point; strictly falling where there is one chain."""
-        return self._between(self.vertex_accuracy)
+        return self.between(self.vertex_accuracy)
 
     @cached_property
     def expected_costs_usd(self) -> FloatArray:
         """(P,) estimated USD per request of each point; not rising where there is one chain."""
-        return self._between(self.vertex_cost_usd)
+        return self.between(self.vertex_cost_usd)
 
     @property
     def n_chains(self) -> int:
@@ -316,7 +316,7 @@ class TargetMap:
         starts = [int(chain.start) for chain in self._walks]
         return max(starts, key=lambda start: float(self.lower_bounds[level, start]))
 
-    def _between(self, values: FloatArray) -> FloatArray:
+    def between(self, values: FloatArray) -> FloatArray:
         """(P,) the vertex values (V,) interpolated at every point."""
         lower = np.minimum(self.upper + 1, values.size - 1)
         mixed = self.weight_upper * values[self.upper] + (1.0 - self.weight_upper) * values[lower]

@@ -81,8 +81,8 @@ async def reload(gateway: Gateway, request: Request) -> Answer:
 
 def _spent(gateway: Gateway, key: ApiKey) -> float | None:
     """In the present period of its budget, requests in flight counted; None without a budget."""
-    left = gateway.limits.left(key)
-    return None if left is None or key.budget_usd is None else key.budget_usd - left.whole_usd
+    left_usd = gateway.limits.remaining_usd(key)
+    return None if left_usd is None or key.budget_usd is None else key.budget_usd - left_usd
 
 
 def _key(body: dict[str, Any]) -> ApiKey:

@@ -141,13 +141,11 @@ class Exchange:
 
     def _shadow(self) -> None:
         """Let the shadow decide too, now that the answer is out."""
-        shadow, ask, pick = self.gateway.shadow, self.ask, self.pick
-        if shadow is None or ask is None or pick is None or self.status != "ok":
+        shadow, ask, model = self.gateway.shadow, self.ask, self.model
+        if shadow is None or ask is None or model is None or self.status != "ok":
             return
         if ask.tier_name is not None and ask.accuracy_target is not None:
-            models, index = self.live.router.models, pick.entry.index
-            model = models[index] if index < len(models) else pick.entry.name
-            shadow.saw(ask.tier_name, ask.accuracy_target, self.encoded, model)
+            shadow.saw(ask.tier_name, ask.accuracy_target, self.encoded, model.proteus_model)
 
     def _record(self, live: Live, seconds: float) -> DecisionRecord:
         ask, pick, selection = self.ask, self.pick, self.selection

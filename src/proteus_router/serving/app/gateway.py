@@ -210,7 +210,10 @@ class Gateway:
         """What a request must stay under beside its floor; None: nothing."""
         if ask.tier is None:
             return None
-        lefts = (self.budgets.left(ask.tier_name), self.limits.left(key) if key.budget_paced else None)
+        lefts = (
+            self.budgets.left(ask.tier_name) if ask.tier.budget is not None else None,
+            self.limits.left(key) if key.budget_paced else None,
+        )
         paced = tuple(left for left in lefts if left is not None)
         if ask.max_latency_s is None and not paced:
             return None

@@ -9,7 +9,6 @@ from typing import Any
 
 from proteus_router.errors import ConfigError, InfeasibleTargetError
 from proteus_router.routing.router import Plan, Router
-from proteus_router.serving.app.newcomers import share_of_newcomers
 from proteus_router.serving.records import ApiShape, PoolModel
 from proteus_router.serving.settings import BudgetSettings, Configuration, GatewaySettings, TierSettings
 
@@ -225,9 +224,8 @@ def _tier_warnings(settings: GatewaySettings, router: Router) -> list[str]:
             best = "" if error.best_certified is None else f" The best that can is {error.best_certified:g}."
             warnings.append(f"tier {name}: every request will be refused (422). {error.message}{best}")
             continue
-        tried, target = tier.exploration, plan.mix.internal_target
-        share = share_of_newcomers(tried.share, internal_target=target, floor=tier.accuracy_target)
-        if tried.newcomers and not tier.tracking.enabled and share == 0.0:
+        target = plan.mix.internal_target
+        if tier.exploration.newcomers and not tier.tracking.enabled and target <= tier.accuracy_target:
             warnings.append(
                 f"tier {name}: newcomers are not tried, because it is served at {target:.4f} and so has no room above "
                 "its floor for answers that may be wrong."

@@ -25,4 +25,6 @@ def share_of_newcomers(share: float, *, internal_target: float, floor: float) ->
     >>> share_of_newcomers(0.05, internal_target=0.80, floor=0.80)
     0.0
     """
-    return min(share, max(0.0, internal_target - floor) / internal_target)
+    if internal_target <= floor:
+        return 0.0
+    return min(share, (internal_target - floor) / internal_target)

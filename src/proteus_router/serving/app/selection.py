@@ -123,7 +123,7 @@ class Selection:
             text, None if predictions.known_shares is None else float(predictions.known_shares[0])
         )
         self.explored = False
-        self.newcomer: PoolEntry | None = None  # the one that is to be tried in the place of the choice
+        self.newcomer: Pick | None = None  # what is to be tried in the place of the choice
         self.choice, self.other, base = self._draw(predictions)
         if live.newcomers:
             self._suppose()
@@ -160,7 +160,7 @@ class Selection:
         if kept is not None:
             return kept
         if self.newcomer is not None:
-            return self._tried(self.newcomer)
+            return self.newcomer
         if self._ceilings is not None:
             return self._under(self._ceilings, frozenset())
         for entry in self._live.by_index[self.choice]:
@@ -218,8 +218,8 @@ class Selection:
             said.append(self.plan.reason)
         if self.newcomer is not None:
             said.append(
-                f"Explored: {self.newcomer.name} is new and nothing is known of it; it was drawn with probability "
-                f"{self.chances[self.newcomer.index]:.4f}."
+                f"Explored: {self.newcomer.entry.name} is new and nothing is known of it; it was drawn with probability "
+                f"{self.newcomer.propensity:.4f}."
             )
         elif self.explored:
             said.append(
@@ -235,16 +235,15 @@ class Selection:
         chances = self.chances
         found: list[dict[str, Any]] = []
         scores, costs_usd = self._as_predicted
-        known = len(scores)
         for entry in (*self._live.entries.values(), *self._live.newcomers.values()):
             index = entry.index
             candidate: dict[str, Any] = {
                 "model": entry.name,
-                "predicted_score": scores[index] if index < known else None,
-                "predicted_cost_usd": costs_usd[index] if index < known else self.costs_usd[index],
+                "predicted_score": scores[index],
+                "predicted_cost_usd": costs_usd[index],
                 "propensity": chances.get(index, 0.0),
             }
-            if self.steering is not None and index < known:
+            if self.steering is not None and scores[index] is not None:
                 candidate["corrected_score"] = self.scores[index]
             if with_reasons:
                 upstreams = self._eligibility.upstreams(entry)
@@ -269,11 +268,12 @@ class Selection:
         return float(scores[0, index]) if index < scores.shape[1] else None
 
     @property
-    def _as_predicted(self) -> tuple[list[float], list[float]]:
-        """(n_models,) scores and costs of the artifact."""
+    def _as_predicted(self) -> tuple[Sequence[float | None], Sequence[float]]:
+        """Scores and costs of the artifact by `PoolEntry.index`; of a newcomer no score, and its supposed cost."""
         if self.steering is None and not self._live.newcomers:
             return self.scores, self.costs_usd
-        return self.predictions.scores[0].tolist(), self.predictions.costs_usd[0].tolist()
+        scores, costs = self.predictions.scores[0].tolist(), self.predictions.costs_usd[0].tolist()
+        return [*scores, *[None] * len(self._live.newcomers)], [*costs, *self.costs_usd[len(costs) :]]
 
     def _unfamiliar(self, text: str, known_share: float | None) -> str:
         least = self._live.settings.routing.min_known_words
@@ -329,23 +329,20 @@ class Selection:
         """Perhaps a newcomer in the place of the choice, and the probability of every model."""
         entries = [self._live.newcomers[name] for name in names if name in self._live.newcomers]
         open_to = [
-            entry
+            self._pick(entry, upstreams, "")
             for entry in entries
-            if isinstance(self._eligibility.upstreams(entry), tuple) and self._keeps_ceilings(entry)
+            if isinstance(upstreams := self._eligibility.upstreams(entry), tuple)
+            and self._keeps_ceilings(entry)
         ]
         floor, expected = self._ask.accuracy_target, self.internal_target
         if not open_to or not self._at_floor or floor is None or expected is None:
             return base
         share = share_of_newcomers(self._exploration, internal_target=expected, floor=floor)
+        each = share / len(open_to)
         if self._rng.random() < share:
-            self.newcomer, self.explored = self._rng.choice(open_to), True
+            self.newcomer, self.explored = replace(self._rng.choice(open_to), propensity=each), True
         chances = {index: chance * (1.0 - share) for index, chance in base.items()}
-        return chances | {entry.index: share / len(open_to) for entry in open_to}
-
-    def _tried(self, newcomer: PoolEntry) -> Pick:
-        upstreams = self._eligibility.upstreams(newcomer)
-        assert isinstance(upstreams, tuple)  # or it would not have been drawn
-        return replace(self._pick(newcomer, upstreams, ""), propensity=self.chances[newcomer.index])
+        return chances | {pick.entry.index: each for pick in open_to}
 
     def _draw(self, predictions: Any) -> tuple[int, int, dict[int, float]]:
         """The choice, the choice of the operating point that the coin did not pick, the probabilities of both."""

@@ -114,17 +114,19 @@ class Limits:
         """What `key` may still spend, requests in flight taken off; None without a budget."""
         if key.budget_usd is None or key.budget_period is None:
             return None
-        self._in_use.add(key.budget_period)
         now = self._clock.wall()
-        used = self._spending.usd(key.id, period_start(key.budget_period, now)) + self._reserved.get(
-            key.id, 0.0
-        )
-        return left_of(key.budget_usd, key.budget_period, used, now)
+        return left_of(key.budget_usd, key.budget_period, self._used_usd(key.id, key.budget_period, now), now)
 
     def remaining_usd(self, key: ApiKey) -> float | None:
         """The same, of the whole period."""
-        left = self.left(key)
-        return None if left is None else left.whole_usd
+        if key.budget_usd is None or key.budget_period is None:
+            return None
+        return key.budget_usd - self._used_usd(key.id, key.budget_period, self._clock.wall())
+
+    def _used_usd(self, key_id: str, period: BudgetPeriod, now: float) -> float:
+        """Spent in the period of `now` or in flight."""
+        self._in_use.add(period)
+        return self._spending.usd(key_id, period_start(period, now)) + self._reserved.get(key_id, 0.0)
 
     def reserve(self, key: ApiKey, usd: float) -> None:
         """Hold `usd` for a request in flight, so that many at once can't pass the budget together.
