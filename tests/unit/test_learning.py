@@ -10,7 +10,6 @@ import pytest
 from click.testing import CliRunner
 
 from proteus_router.cli import cli
-from proteus_router.config import HeadsConfig, PolicyConfig, TrainConfig
 from proteus_router.data.outcomes import OutcomeTable
 from proteus_router.data.synthetic import make_world
 from proteus_router.errors import ConfigError, InsufficientDataError, SchemaError
@@ -26,22 +25,12 @@ from proteus_router.routing.router import Router
 from proteus_router.serving.store.graded import Graded
 from proteus_router.simulation.traffic import Serving, serve_traffic
 from proteus_router.simulation.world import SimulatedWorld, remembering
-from proteus_router.training.pipeline import train_router
 from proteus_router.training.pool.evidence import Evidence
-from proteus_router.training.stages import MemoryStages
-from proteus_router.training.train_log import TrainLog
 from proteus_router.types import FloatArray
+from tests.unit.small_training import SMALL, quiet, train
 
 FLOOR = 0.70
 WORLD = make_world(3, n_models=5)
-CONFIG = TrainConfig(
-    heads=HeadsConfig(n_folds=3, forest_trees=20),
-    policy=PolicyConfig(steps=0, n_settings=80, query_dependent=False, bootstrap=50),
-)
-
-
-def quiet(stage: str, done: int, total: int) -> None:
-    return None
 
 
 @pytest.fixture(scope="module")
@@ -51,11 +40,7 @@ def table() -> OutcomeTable:
 
 @pytest.fixture(scope="module")
 def router(table: OutcomeTable) -> Router:
-    return Router.from_artifact(
-        train_router(
-            table, config=CONFIG, encoder=None, stages=MemoryStages(), log=TrainLog(None), progress=quiet
-        )
-    )
+    return Router.from_artifact(train(table))
 
 
 @pytest.fixture(scope="module")
@@ -127,9 +112,7 @@ def few(table: OutcomeTable) -> OutcomeTable:
 @pytest.fixture(scope="module")
 def small(few: OutcomeTable) -> Artifact:
     """A router that was trained on two hundred outcomes: it has much to learn."""
-    return train_router(
-        few, config=CONFIG, encoder=None, stages=MemoryStages(), log=TrainLog(None), progress=quiet
-    )
+    return train(few)
 
 
 @pytest.fixture(scope="module")
@@ -251,14 +234,7 @@ def test_learning_reports_and_judges_on_the_later_part(
 
 
 def test_a_router_that_keeps_no_evidence_can_not_learn(few: OutcomeTable, traffic: Traffic) -> None:
-    split = train_router(
-        few,
-        config=CONFIG.model_copy(update={"scheme": "split"}),
-        encoder=None,
-        stages=MemoryStages(),
-        log=TrainLog(None),
-        progress=quiet,
-    )
+    split = train(few, SMALL.model_copy(update={"scheme": "split"}))
     with pytest.raises(ConfigError, match="crossfit"):
         learn(split, few.queries, traffic, FLOOR, progress=quiet)
 

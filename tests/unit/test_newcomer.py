@@ -9,7 +9,6 @@ import pytest
 from click.testing import CliRunner
 
 from proteus_router.cli import cli
-from proteus_router.config import HeadsConfig, PolicyConfig, TrainConfig
 from proteus_router.data.synthetic import make_world
 from proteus_router.errors import SchemaError
 from proteus_router.learning.newcomer import outcomes_of
@@ -20,31 +19,19 @@ from proteus_router.routing.router import Router
 from proteus_router.serving.store.graded import Graded
 from proteus_router.simulation.traffic import Serving, serve_traffic
 from proteus_router.simulation.world import SimulatedWorld, remembering
-from proteus_router.training.pipeline import train_router
 from proteus_router.training.pool.changes import add_model
-from proteus_router.training.stages import MemoryStages
-from proteus_router.training.train_log import TrainLog
+from tests.unit.small_training import quiet, train
 
 FLOOR = 0.65
 WORLD = make_world(3, n_models=5)
 NEW = WORLD.model_names[2]
-CONFIG = TrainConfig(
-    heads=HeadsConfig(n_folds=3, forest_trees=20),
-    policy=PolicyConfig(steps=0, n_settings=80, query_dependent=False, bootstrap=50),
-)
-
-
-def quiet(stage: str, done: int, total: int) -> None:
-    return None
 
 
 @pytest.fixture(scope="module")
 def artifact() -> Artifact:
     table = WORLD.sample(600, 5).table
     known = table.with_models([name for name in table.models if name != NEW])
-    return train_router(
-        known, config=CONFIG, encoder=None, stages=MemoryStages(), log=TrainLog(None), progress=quiet
-    )
+    return train(known)
 
 
 @pytest.fixture(scope="module")

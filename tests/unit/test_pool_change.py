@@ -9,7 +9,6 @@ import pytest
 from click.testing import CliRunner
 
 from proteus_router.cli import cli
-from proteus_router.config import HeadsConfig, PolicyConfig, TrainConfig
 from proteus_router.data.outcomes import OutcomeTable
 from proteus_router.data.synthetic import make_world
 from proteus_router.data.writers import write_outcomes
@@ -17,28 +16,12 @@ from proteus_router.errors import ConfigError, InsufficientDataError
 from proteus_router.routing.artifact import Artifact, load_artifact, write_artifact
 from proteus_router.routing.router import Router
 from proteus_router.routing.target_map import Certificate
-from proteus_router.training.pipeline import train_router
 from proteus_router.training.pool.changes import add_model, change_price, remove_model
 from proteus_router.training.pool.evidence import Evidence
 from proteus_router.training.pool.transfer import fit_transfer
-from proteus_router.training.stages import MemoryStages
-from proteus_router.training.train_log import TrainLog
+from tests.unit.small_training import SMALL, quiet, train
 
-CONFIG = TrainConfig(
-    heads=HeadsConfig(n_folds=3, forest_trees=20),
-    policy=PolicyConfig(steps=0, n_settings=80, query_dependent=False, bootstrap=50),
-)
 WORLD = make_world(3, n_models=6)
-
-
-def quiet(stage: str, done: int, total: int) -> None:
-    return None
-
-
-def train(table: OutcomeTable, config: TrainConfig = CONFIG) -> Artifact:
-    return train_router(
-        table, config=config, encoder=None, stages=MemoryStages(), log=TrainLog(None), progress=quiet
-    )
 
 
 @pytest.fixture(scope="module")
@@ -194,7 +177,7 @@ def test_what_can_not_be_changed_is_said(before: Artifact, table: OutcomeTable, 
         add_model(before, table.take(np.arange(20)), late, progress=quiet)
     with pytest.raises(ConfigError, match="is not in the pool"):
         remove_model(before, late, progress=quiet)
-    split = train(table, CONFIG.model_copy(update={"scheme": "split"}))
+    split = train(table, SMALL.model_copy(update={"scheme": "split"}))
     with pytest.raises(ConfigError, match="keeps no evidence"):
         remove_model(split, known, progress=quiet)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -18,18 +19,26 @@ def gateway_with(share: float = 0.5, **tier: Any) -> Harness:
     return Harness(settings_with(share, **tier))
 
 
-def settings_with(share: float = 0.5, *, usd_per_token: float = 1e-6, **tier: Any) -> Any:
-    price = {"input_cost_per_token": usd_per_token, "output_cost_per_token": usd_per_token}
+def settings_with(
+    share: float = 0.5,
+    *,
+    newcomer: str = "fresh",
+    models: Sequence[dict[str, Any]] | None = None,
+    derive_sessions: bool = False,
+    **tier: Any,
+) -> Any:
     standard = {
         "accuracy_target": FLOOR,
-        "exploration": {"share": share, "newcomers": ["fresh"]},
+        "exploration": {"share": share, "newcomers": [newcomer]},
         "audits": AUDITS,
         **tier,
     }
     return make_settings(
-        model_list=[*(model_entry(name) for name in POOL), model_entry("fresh", **price)],
+        model_list=[*(model_entry(name) for name in POOL), model_entry("fresh")]
+        if models is None
+        else models,
         tiers={"standard": standard, "other": {"accuracy_target": 0.70}},
-        routing={"sessions": {"derive": False}},
+        routing={"sessions": {"derive": derive_sessions}},
     )
 
 
@@ -87,9 +96,8 @@ def test_a_newcomer_costs_what_as_many_tokens_of_it_cost() -> None:
 
 def test_where_every_known_model_is_free_a_thousand_tokens_are_supposed() -> None:
     free = {"input_cost_per_token": 0.0, "output_cost_per_token": 0.0}
-    tier = {"accuracy_target": FLOOR, "exploration": {"share": 0.5, "newcomers": ["fresh"]}, "audits": AUDITS}
     models = [*(model_entry(name, **free) for name in POOL), model_entry("fresh")]
-    gateway = Harness(make_settings(model_list=models, tiers={"standard": tier}))
+    gateway = Harness(settings_with(models=models))
     answer = gateway.post("/v1/route", {"model": "proteus", "messages": [{"role": "user", "content": EASY}]})
     known = {candidate["model"]: candidate for candidate in answer.json()["candidates"]}
     assert known["fresh"]["predicted_cost_usd"] == pytest.approx(2e-3)
@@ -135,7 +143,8 @@ def test_other_targets_other_tiers_and_named_models_never_see_a_newcomer() -> No
 
 
 def test_what_a_request_may_cost_holds_for_a_newcomer_too() -> None:
-    gateway = Harness(settings_with(usd_per_token=1.0))
+    dear = model_entry("fresh", input_cost_per_token=1.0, output_cost_per_token=1.0)
+    gateway = Harness(settings_with(models=[*(model_entry(name) for name in POOL), dear]))
     for _ in range(400):
         assert gateway.chat(EASY, proteus={"max_cost_usd": 1e-2}).status == 200
     assert "fresh" not in {record.model for record in gateway.store.records}
@@ -145,17 +154,7 @@ def test_what_a_request_may_cost_holds_for_a_newcomer_too() -> None:
 
 
 def test_a_conversation_that_a_newcomer_began_goes_on_with_a_known_model() -> None:
-    settings = make_settings(
-        model_list=[*(model_entry(name) for name in POOL), model_entry("fresh")],
-        tiers={
-            "standard": {
-                "accuracy_target": FLOOR,
-                "exploration": {"share": 0.5, "newcomers": ["fresh"]},
-                "audits": AUDITS,
-            }
-        },
-    )
-    gateway = Harness(settings)
+    gateway = Harness(settings_with(derive_sessions=True))
     for number in range(400):
         headers = {"x-proteus-session-id": f"s{number}"}
         first = gateway.chat(EASY, headers=headers)
@@ -177,16 +176,7 @@ def test_route_shows_the_newcomer_among_the_candidates() -> None:
 
 
 def test_a_newcomer_that_the_router_knows_by_now_is_an_ordinary_model() -> None:
-    settings = make_settings(
-        tiers={
-            "standard": {
-                "accuracy_target": FLOOR,
-                "exploration": {"share": 0.5, "newcomers": ["middle"]},
-                "audits": AUDITS,
-            }
-        }
-    )
-    gateway = Harness(settings)
+    gateway = Harness(settings_with(newcomer="middle", models=[model_entry(name) for name in POOL]))
     assert not gateway.gateway.live.newcomers
     assert any("no newcomer any more" in warning for warning in gateway.gateway.live.warnings)
 
@@ -207,19 +197,8 @@ def test_settings_under_which_nothing_would_be_learned_are_refused(tier: dict[st
 def test_a_newcomer_must_be_in_the_model_list_and_have_a_price() -> None:
     with pytest.raises(ConfigError, match="model_list does not have"):
         gateway_with(exploration={"share": 0.1, "newcomers": ["elsewhere"]})
-    settings = make_settings(
-        model_list=[
-            *(model_entry(name) for name in POOL),
-            model_entry("fresh", input_cost_per_token=None, output_cost_per_token=None),
-        ],
-        tiers={
-            "standard": {
-                "accuracy_target": FLOOR,
-                "exploration": {"share": 0.1, "newcomers": ["fresh"]},
-                "audits": AUDITS,
-            }
-        },
-    )
+    unpriced = model_entry("fresh", input_cost_per_token=None, output_cost_per_token=None)
+    settings = settings_with(models=[*(model_entry(name) for name in POOL), unpriced])
     with pytest.raises(ConfigError, match="has no prices"):
         Harness(settings)
     with pytest.raises(ConfigError, match=r"exploration\.newcomers"):
