@@ -71,14 +71,13 @@ def test_fifteen_points_less_are_noticed_within_150_audits_and_placed() -> None:
     assert -0.30 < np.median([after for after, _ in found]) < -0.12
 
 
-def test_a_model_as_predicted_is_left_alone_and_its_scores_uncorrected() -> None:
+def test_a_model_nearly_as_predicted_seldom_raises_an_alarm() -> None:
     rng, alarms = np.random.default_rng(12), 0
     for _ in range(20):
         level = ModelLevel(false_alarm_every=20_000.0)
         for number in range(1000):
             predicted = float(rng.beta(10, 2))
             alarms += level.add(float(rng.random() < predicted - 0.02), predicted, number=number) is not None
-            assert level.changed or level.offset == 0.0
     assert alarms <= 3  # 20,000 audits: one expected at most, were the level known
 
 
@@ -89,17 +88,50 @@ def test_a_short_streak_is_no_change() -> None:
     for number in range(60, 75):
         assert level.add(0.0, 0.97, number=number) is None
     assert level.detector.level > 1.0  # far beyond the odds that would do for thirty
-    assert level.offset == 0.0
+    assert not level.changed
 
 
 def test_the_correction_goes_on_learning_after_a_change() -> None:
-    rng, level = np.random.default_rng(13), ModelLevel()
+    rng, book = np.random.default_rng(13), Recalibration(["a"])
     for number in range(3000):
-        level.add(float(rng.random() < (0.9 if number < 500 else 0.7)), 0.9, number=number)
-    assert level.offset == pytest.approx(-0.2, abs=0.04)
+        book.add("a", float(rng.random() < (0.9 if number < 500 else 0.7)), 0.9, number=number)
+    assert book.offset_of("a") == pytest.approx(-0.2, abs=0.04)
     for number in range(3000, 6000):  # and takes itself back
-        level.add(float(rng.random() < 0.9), 0.9, number=number)
-    assert level.offset == pytest.approx(0.0, abs=0.04)
+        book.add("a", float(rng.random() < 0.9), 0.9, number=number)
+    assert book.offset_of("a") == pytest.approx(0.0, abs=0.04)
+
+
+def audited(book: Recalibration, means: dict[str, float], start: int, stop: int) -> None:
+    """Audits of all models in turn, predicted at 0.9 each; 0/1 scores as even as their mean allows."""
+    names = list(means)
+    for number in range(start, stop):
+        turn, at = divmod(number, len(names))
+        mean = means[names[at]]
+        book.add(names[at], float(int((turn + 1) * mean) > int(turn * mean)), 0.9, number=number)
+
+
+def test_scores_stay_uncorrected_until_a_change_was_shown() -> None:
+    book = Recalibration(["a", "b"])
+    audited(book, {"a": 0.87, "b": 0.87}, 0, 2000)
+    assert book.common == pytest.approx(-0.03 * 2000 / 2200, abs=0.002)
+    assert book.offsets.tolist() == [0.0, 0.0]
+
+
+def test_a_correction_leaves_out_what_the_other_models_are_off_by_too() -> None:
+    """Three models, four points weaker than predicted from the start; then one falls by fifteen."""
+    usual = {"a": 0.86, "b": 0.86, "c": 0.86}
+    book = Recalibration(["a", "b", "c"])
+    audited(book, usual, 0, 3000)
+    audited(book, {**usual, "a": 0.71}, 3000, 6000)
+    assert book.offset_of("a") == pytest.approx(-0.15, abs=0.01)  # and not -0.19
+    assert book.offsets[1:].tolist() == [0.0, 0.0]
+
+
+def test_with_no_unchanged_model_left_a_correction_is_the_whole_level() -> None:
+    book = Recalibration(["a", "b"])
+    audited(book, {"a": 0.9, "b": 0.9}, 0, 1000)
+    audited(book, {"a": 0.7, "b": 0.7}, 1000, 5000)
+    assert book.offsets == pytest.approx([-0.2, -0.2], abs=0.01)
 
 
 def test_changes_name_the_model_and_the_task() -> None:

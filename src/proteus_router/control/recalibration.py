@@ -2,8 +2,12 @@
 
 A correction that follows every audit does harm: its noise is chosen by the router along with the models it flatters.
 So the level of score - predicted score is estimated all the time, shrunk towards none, but used only to watch for a
-change against; the router's predictions stay as certified until the detector has found one. From then on the
-correction is the mean over the audits since the change, and goes on learning.
+change against; the router's predictions stay as certified until the detector has found one. From then on the model is
+corrected by its mean since the change, and that goes on learning.
+
+Corrections say how models stand to one another. What the others are off by together is left out of them: a tier's
+integral control makes up for that, and would do so twice; and where all models fall at once, as on harder traffic, the
+one that is asked most is found first and would look worst.
 """
 
 from __future__ import annotations
@@ -73,9 +77,9 @@ class ModelLevel:
         return (self._surplus + weight * self._prior) / (self._audits + weight)
 
     @property
-    def offset(self) -> float:
-        """What to add to the predicted score: 0 until a change has been shown."""
-        return self.estimate if self.changed else 0.0
+    def evidence(self) -> tuple[float, float]:
+        """(audits, their summed score minus predicted score) that the estimate is made of, its prior left out."""
+        return self._audits, self._surplus
 
     def add(self, score: float, predicted: float, *, number: int) -> tuple[float, float, int, int] | None:
         """One audit; (before, after, since, audits) where a change is found."""
@@ -132,8 +136,14 @@ class Recalibration:
 
     @property
     def offsets(self) -> FloatArray:
-        """(n_models,) what to add to predicted scores."""
-        return np.array([self._levels[name].offset for name in self.models])
+        """(n_models,) what to add to predicted scores, see `offset_of`."""
+        return np.array([self.offset_of(name) for name in self.models])
+
+    @property
+    def common(self) -> float:
+        """Score minus predicted score of the models not found to have changed, over their audits together, shrunk."""
+        found = [level.evidence for level in self._levels.values() if not level.changed]
+        return sum(surplus for _, surplus in found) / (sum(audits for audits, _ in found) + _PRIOR_AUDITS)
 
     def add(
         self, model: str, score: float, predicted: float, *, number: int, task: str | None = None
@@ -159,9 +169,12 @@ class Recalibration:
             self._levels[model] = ModelLevel(false_alarm_every=self.false_alarm_every)
 
     def offset_of(self, model: str) -> float:
-        """What to add to this model's predicted scores; 0 for one that was never audited."""
+        """What to add to this model's predicted scores: how much more it is off than the others, once it has changed.
+
+        0 for a model that was not found to have changed, or was never audited.
+        """
         level = self._levels.get(model)
-        return 0.0 if level is None else level.offset
+        return level.estimate - self.common if level is not None and level.changed else 0.0
 
     def forget(self, models: Iterable[str]) -> None:
         """Start these models anew, as after a new training or when one returns from quarantine."""

@@ -22,7 +22,7 @@ from proteus_router.simulation.world import Universe, remembering
 __all__ = ["Study", "Task", "tasks_of"]
 
 
-_FORMAT = 3
+_FORMAT = 4
 """Of a stream's file; rises when records get other contents, or the loop other numbers."""
 
 
