@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import logging
+import subprocess
+import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -214,3 +217,47 @@ def test_the_command_prints_a_table_and_draws(
     for wrong in (["--audits", "5"], ["--audits", "x"], ["--data", "d"]):
         assert CliRunner().invoke(simulate, [*arguments, *wrong]).exit_code == 2
     assert CliRunner().invoke(simulate, ["stedy", "-o", str(tmp_path)]).exit_code != 0
+
+
+_TWO_WORKERS = """
+import multiprocessing, sys, threading, time
+from functools import partial
+from pathlib import Path
+from proteus_router.simulation.scenario import load_scenario
+from proteus_router.simulation.study import Study, tasks_of
+
+def name_workers():
+    while len(multiprocessing.active_children()) < 2:
+        time.sleep(0.05)
+    time.sleep(3.0)  # until they are at work
+    print(*(child.pid for child in multiprocessing.active_children()), flush=True)
+
+if __name__ == "__main__":
+    threading.Thread(target=name_workers).start()
+    study = Study(partial(time.sleep, 120.0), Path(sys.argv[1]))
+    list(study.run(tasks_of([load_scenario("steady")], [1.0], [True], range(2)), jobs=2))
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="reads /proc")
+def test_workers_end_when_their_command_is_killed(tmp_path: Path) -> None:
+    script = tmp_path / "two_workers.py"
+    script.write_text(_TWO_WORKERS)
+    command = [sys.executable, str(script), str(tmp_path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as running:
+        assert running.stdout is not None
+        workers = [int(pid) for pid in running.stdout.readline().split()]
+        running.kill()
+        assert len(workers) == 2
+    deadline = time.monotonic() + 20.0
+    while any(_runs(pid) for pid in workers) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not [pid for pid in workers if _runs(pid)]
+
+
+def _runs(pid: int) -> bool:
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return False
+    return state != "Z"  # ended, and nobody has asked for its status yet
