@@ -71,24 +71,28 @@ def test_fifteen_points_less_are_noticed_within_150_audits_and_placed() -> None:
     assert -0.30 < np.median([after for after, _ in found]) < -0.12
 
 
-def test_a_model_nearly_as_predicted_seldom_raises_an_alarm() -> None:
+def test_a_model_as_predicted_is_left_alone_and_its_scores_uncorrected() -> None:
     rng, alarms = np.random.default_rng(12), 0
     for _ in range(20):
-        level = ModelLevel(false_alarm_every=20_000.0)
+        book, changed = Recalibration(["a"], false_alarm_every=20_000.0), False
         for number in range(1000):
             predicted = float(rng.beta(10, 2))
-            alarms += level.add(float(rng.random() < predicted - 0.02), predicted, number=number) is not None
+            found = book.add("a", float(rng.random() < predicted - 0.02), predicted, number=number)
+            alarms, changed = alarms + len(found), changed or bool(found)
+            assert changed or book.offset_of("a") == 0.0
     assert alarms <= 3  # 20,000 audits: one expected at most, were the level known
 
 
 def test_a_short_streak_is_no_change() -> None:
-    level = ModelLevel(false_alarm_every=1000.0)
+    level, book = ModelLevel(false_alarm_every=1000.0), Recalibration(["a"], false_alarm_every=1000.0)
     for number in range(60):
         level.add(1.0, 0.97, number=number)
+        book.add("a", 1.0, 0.97, number=number)
     for number in range(60, 75):
         assert level.add(0.0, 0.97, number=number) is None
+        assert not book.add("a", 0.0, 0.97, number=number)
     assert level.detector.level > 1.0  # far beyond the odds that would do for thirty
-    assert not level.changed
+    assert book.offset_of("a") == 0.0
 
 
 def test_the_correction_goes_on_learning_after_a_change() -> None:

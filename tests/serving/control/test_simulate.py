@@ -6,7 +6,6 @@ import json
 import logging
 import subprocess
 import sys
-import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -226,38 +225,25 @@ from pathlib import Path
 from proteus_router.simulation.scenario import load_scenario
 from proteus_router.simulation.study import Study, tasks_of
 
-def name_workers():
+def tell():
     while len(multiprocessing.active_children()) < 2:
         time.sleep(0.05)
     time.sleep(3.0)  # until they are at work
-    print(*(child.pid for child in multiprocessing.active_children()), flush=True)
+    print("at work", flush=True)
 
 if __name__ == "__main__":
-    threading.Thread(target=name_workers).start()
+    threading.Thread(target=tell).start()
     study = Study(partial(time.sleep, 120.0), Path(sys.argv[1]))
     list(study.run(tasks_of([load_scenario("steady")], [1.0], [True], range(2)), jobs=2))
 """
 
 
-@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="reads /proc")
 def test_workers_end_when_their_command_is_killed(tmp_path: Path) -> None:
     script = tmp_path / "two_workers.py"
     script.write_text(_TWO_WORKERS)
     command = [sys.executable, str(script), str(tmp_path)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as running:
         assert running.stdout is not None
-        workers = [int(pid) for pid in running.stdout.readline().split()]
+        assert running.stdout.readline() == "at work\n"
         running.kill()
-        assert len(workers) == 2
-    deadline = time.monotonic() + 20.0
-    while any(_runs(pid) for pid in workers) and time.monotonic() < deadline:
-        time.sleep(0.1)
-    assert not [pid for pid in workers if _runs(pid)]
-
-
-def _runs(pid: int) -> bool:
-    try:
-        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-    except OSError:
-        return False
-    return state != "Z"  # ended, and nobody has asked for its status yet
+        running.communicate(timeout=20.0)  # the pipe's end: the workers hold it open as long as they run
