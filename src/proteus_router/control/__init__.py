@@ -8,6 +8,7 @@ from proteus_router.control.input_drift import InputDrift, InputReference, Input
 from proteus_router.control.integral import Gains, IntegralControl, TrackingStatus, long_run_shortfall
 from proteus_router.control.live_certificate import CertificateState, LiveCertificate, live_certificate
 from proteus_router.control.loop import AuditedOutcome, ControlLoop, Observation, TierLoop
+from proteus_router.control.model_traffic import ModelTraffic
 from proteus_router.control.operating_points import Frontier, TrackedMix, corrected, reinvert
 from proteus_router.control.quarantine import Collapse, CollapseWatch
 from proteus_router.control.recalibration import ModelChange, Recalibration
@@ -31,6 +32,7 @@ __all__ = [
     "IntegralControl",
     "LiveCertificate",
     "ModelChange",
+    "ModelTraffic",
     "Observation",
     "Recalibration",
     "RollingSequence",

@@ -10,9 +10,10 @@ from typing import Any
 
 import pytest
 
+from proteus_router.errors import UpstreamError
 from proteus_router.serving.records import ApiKey
 from proteus_router.serving.tenants import issue_key
-from tests.serving.app.helpers import EASY
+from tests.serving.app.helpers import EASY, HARD
 from tests.serving.control.helpers import Site, site, tier
 from tests.serving.store.helpers import rows
 
@@ -200,6 +201,51 @@ def test_audits_are_handed_out_in_pages_and_wrong_questions_are_refused(sqlite_u
             assert (await here.harness.request("GET", "/v1/audits?tier=%00")).status == 404
 
     asyncio.run(main())
+
+
+def test_a_seldom_asked_model_is_audited_more_often(sqlite_url: str) -> None:
+    async def main() -> None:
+        async with site(sqlite_url, {"standard": tier(share=0.2)}) as here:
+            for _ in range(60):
+                await here.ask(49)
+                await here.ask(1, text=HARD)
+            await here.flush()
+
+    asyncio.run(main())
+    drawn = rows(sqlite_url, "SELECT model, audit_probability FROM decisions ORDER BY created_at, id")
+    assert {rate for model, rate in drawn if model == "middle"} == {0.2}
+    rates = [rate for model, rate in drawn if model != "middle"]
+    assert len(rates) == 60
+    assert rates[0] == 0.2  # it is known as rare once others have answered for a while
+    assert all(rate > 0.4 for rate in rates[-20:])
+    assert max(rates) <= 1.0
+
+
+def test_the_model_that_answers_decides_how_often_it_is_audited(sqlite_url: str) -> None:
+    """Not the one that was asked first, and failed; and of what nobody answered, no text is kept."""
+
+    async def main() -> None:
+        async with site(sqlite_url, {"standard": tier(share=0.2, audits_keep_text=True)}) as here:
+            await here.ask(3_000)
+            failure = UpstreamError("it fails", model="middle")
+            here.harness.upstream.script = {"middle": failure}
+            await here.ask(10)
+            here.harness.upstream.script |= {"large": failure, "small": failure}
+            body = {"model": "proteus/standard", "messages": [{"role": "user", "content": EASY}]}
+            for _ in range(10):
+                assert (await here.harness.request("POST", "/v1/chat/completions", body)).status == 502
+            await here.flush()
+
+    asyncio.run(main())
+    drawn = rows(
+        sqlite_url,
+        "SELECT model, audit_probability, audited, prompt, status FROM decisions ORDER BY created_at, id",
+    )
+    stood_in = [row for row in drawn if row[0] != "middle" and row[4] == "ok"]
+    assert len(stood_in) == 10
+    assert all(rate > 0.9 for _, rate, *_ in stood_in[:5])
+    assert all((prompt is not None) == bool(audited) for _, _, audited, prompt, _ in drawn)
+    assert {prompt for *_, prompt, status in drawn if status != "ok"} == {None}
 
 
 def test_a_rare_tier_is_audited_more_and_the_share_is_written_down(sqlite_url: str) -> None:

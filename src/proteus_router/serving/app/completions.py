@@ -98,15 +98,7 @@ class Completions:
             facts.turns, routing.text, min(routing.max_text_chars, live.router.max_query_chars)
         )
         exchange.encoded = text
-        if (
-            ask.tier is not None
-            and ask.tier_name is not None
-            and ask.accuracy_target == ask.tier.accuracy_target
-        ):
-            exchange.audit_share = gateway.control.share_of(ask.tier_name, ask.tier)
-        if live.settings.store.keep_text or (
-            exchange.audit_share and ask.tier is not None and ask.tier.audits.keep_text and exchange.audited
-        ):
+        if live.settings.store.keep_text:
             exchange.text = text
         pinned, locked = (None, False) if ask.direct else _session(exchange, facts, headers)
         budget_usd = gateway.limits.remaining_usd(key)
@@ -135,8 +127,6 @@ class Completions:
             if selection.only_tier_budget_is_short and ask.tier_name is not None:
                 raise gateway.budgets.exhausted(ask.tier_name) from None
             raise
-        if selection.newcomer is not None:  # they are few, and tried for their scores
-            exchange.audit_share, exchange.text = 1.0, text
         if budget_usd is not None:
             gateway.limits.reserve(key, exchange.pick.predicted_cost_usd)
             exchange.reserved_usd = exchange.pick.predicted_cost_usd

@@ -46,7 +46,7 @@ class Exchange:
         self.text: str | None = None
         self.encoded = ""  # what the router read; a shadow reads it too
         self.answer: list[bytes] = []
-        self.audit_share = 0.0  # chance with which an answer of this tier is drawn for grading
+        self.audit_share = 0.0  # chance with which the answer is drawn for grading
         self._fallbacks: list[str] = []
 
     def failed_at(self, error: UpstreamError) -> None:
@@ -63,6 +63,21 @@ class Exchange:
         now = self.gateway.clock.monotonic()
         self.gateway.first_bytes.saw(model.name, reply.first_byte_s, now, streamed=self.stream)
         self.gateway.metrics.attempts(model.name, reply.attempts)
+        self._draw()
+
+    def _draw(self) -> None:
+        """Whether the answer is drawn for grading: it is known who gives it, and nothing yet of what it says."""
+        ask, pick, tier = self.ask, self.pick, None if self.ask is None else self.ask.tier
+        if ask is None or pick is None or tier is None or ask.tier_name is None:
+            return
+        name = pick.entry.name
+        if name in self.live.newcomers:  # they are few, and tried for their scores
+            self.audit_share = 1.0
+        elif ask.accuracy_target == tier.accuracy_target:
+            models = len(self.live.entries)
+            self.audit_share = self.gateway.control.draw_share(ask.tier_name, tier, name, models=models)
+        if self.audited and (tier.audits.keep_text or name in self.live.newcomers):
+            self.text = self.encoded
 
     def refused(self, error: ProteusError, http_status: int) -> None:
         """It ends with an error, the caller's or an upstream's."""

@@ -11,7 +11,7 @@ import logging
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from proteus_router.control import Gains, rate_with_minimum
+from proteus_router.control import Gains, ModelTraffic, rate_with_minimum
 from proteus_router.errors import InfeasibleTargetError, StoreError, UnknownModelError
 from proteus_router.serving.clock import Clock
 from proteus_router.serving.control.evidence import TierSpec
@@ -67,6 +67,7 @@ class Control:
         self._steering: dict[str, Steering] = {}
         self._shares: dict[str, float] = {}
         self._shares_hour = -1
+        self._traffic = ModelTraffic()
         self._helm = Helm()
         self._inputs = InputWatch(None)
         self._inputs_of: str | None = None
@@ -81,6 +82,16 @@ class Control:
     def share_of(self, tier: str, settings: TierSettings) -> float:
         """Chance with which an answer of this tier is drawn for audit; 0 where none is."""
         return self._shares.get(tier, settings.audits.share) if settings.audits.share else 0.0
+
+    def draw_share(self, tier: str, settings: TierSettings, model: str, *, models: int) -> float:
+        """Likewise of this answer, that comes from `model`, one of `models`; it counts as traffic."""
+        share = self.share_of(tier, settings)
+        if not share:
+            return 0.0
+        evenness = settings.audits.evenness
+        rate = self._traffic.audit_rate(model, share, models=models, evenness=evenness)
+        self._traffic.answered(model, models=models)
+        return rate
 
     def steering_of(self, tier: str | None) -> Steering | None:
         """How a tracked tier is served; None: by its plan."""

@@ -94,6 +94,13 @@ class AuditSettings(_Section):
         ge=0,
         description="Draw so many a day where `share` would bring fewer: the share of a rare tier is raised, to 1 at most.",
     )
+    evenness: float = Field(
+        default=0.5,
+        ge=0.0,
+        le=1.0,
+        description="Which part of an even share of the audits each model gets at least: answers of a seldom asked "
+        "one are drawn more often, so audits grow by this part at most.",
+    )
     keep_text: bool = Field(
         default=False, description="Store prompt and answer of the answers drawn, for those who grade them."
     )
