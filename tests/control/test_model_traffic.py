@@ -14,11 +14,11 @@ MODELS = ("often", "rare", "never", "seldom")
 
 def _serve(
     traffic: ModelTraffic, n: int, *, rate: float, evenness: float
-) -> tuple[Counter[str], Counter[str]]:
+) -> tuple[Counter[str], dict[str, float]]:
     """Requests and expected audits by model of `n` requests: 1% go to rare, 5% to seldom."""
     rng = np.random.default_rng(5)
     requests: Counter[str] = Counter()
-    audits: Counter[str] = Counter()
+    audits = dict.fromkeys(MODELS, 0.0)
     for model in rng.choice(MODELS, n, p=[0.94, 0.01, 0.0, 0.05]).tolist():
         requests[model] += 1
         audits[model] += traffic.audit_rate(model, rate, models=len(MODELS), evenness=evenness)

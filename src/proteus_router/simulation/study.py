@@ -24,7 +24,7 @@ from proteus_router.simulation.world import Universe, remembering
 __all__ = ["Study", "Task", "tasks_of"]
 
 
-_FORMAT = 4
+_FORMAT = 5
 """Of a stream's file; rises when records get other contents, or the loop other numbers."""
 
 
