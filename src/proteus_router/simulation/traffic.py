@@ -35,6 +35,8 @@ class Serving:
     ----------
     newcomers
         Models that the router does not know; the universe has them after the router's, in this order.
+    evenness
+        Of the audits over models; 0: all answers are drawn alike, as for the figures that the docs quote.
     """
 
     floor: float
@@ -43,6 +45,7 @@ class Serving:
     audit_share: float = 0.3
     seed: int = 0
     newcomers: tuple[str, ...] = ()
+    evenness: float = 0.0
 
 
 def serve_traffic(router: Router, universe: Universe, serving: Serving) -> list[Graded]:
@@ -63,7 +66,11 @@ async def _serve(router: Router, universe: Universe, serving: Serving, folder: P
                 "accuracy_target": serving.floor,
                 "on_infeasible": "best_effort",
                 "exploration": {"share": serving.exploration, "newcomers": serving.newcomers},
-                "audits": {"share": serving.audit_share, "keep_text": True},
+                "audits": {
+                    "share": serving.audit_share,
+                    "evenness": serving.evenness,
+                    "keep_text": True,
+                },
             }
         },
         "model_list": model_list(models, universe.usd_per_token),
