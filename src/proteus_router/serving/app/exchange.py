@@ -71,12 +71,12 @@ class Exchange:
         if ask is None or pick is None or tier is None or ask.tier_name is None:
             return
         name = pick.entry.name
-        if name in self.live.newcomers:  # they are few, and tried for their scores
+        new = name in self.live.newcomers
+        if new:  # they are few, and tried for their scores
             self.audit_share = 1.0
         elif ask.accuracy_target == tier.accuracy_target:
-            models = len(self.live.entries)
-            self.audit_share = self.gateway.control.draw_share(ask.tier_name, tier, name, models=models)
-        if self.audited and (tier.audits.keep_text or name in self.live.newcomers):
+            self.audit_share = self.gateway.control.draw_share(ask.tier_name, tier, name)
+        if (tier.audits.keep_text or new) and self.audited:
             self.text = self.encoded
 
     def refused(self, error: ProteusError, http_status: int) -> None:

@@ -83,13 +83,13 @@ class Control:
         """Chance with which an answer of this tier is drawn for audit; 0 where none is."""
         return self._shares.get(tier, settings.audits.share) if settings.audits.share else 0.0
 
-    def draw_share(self, tier: str, settings: TierSettings, model: str, *, models: int) -> float:
-        """Likewise of this answer, that comes from `model`, one of `models`; it counts as traffic."""
+    def draw_share(self, tier: str, settings: TierSettings, model: str) -> float:
+        """Likewise of this answer, that comes from `model`; it counts as traffic."""
         share = self.share_of(tier, settings)
         if not share:
             return 0.0
-        evenness = settings.audits.evenness
-        rate = self._traffic.audit_rate(model, share, models=models, evenness=evenness)
+        models = len(self._live().entries)
+        rate = self._traffic.audit_rate(model, share, models=models, evenness=settings.audits.evenness)
         self._traffic.answered(model, models=models)
         return rate
 
