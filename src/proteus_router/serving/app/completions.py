@@ -118,7 +118,7 @@ class Completions:
             ceilings=gateway.ceilings(ask, key, streamed=facts.stream),
         )
         if ask.direct is None:
-            gateway.control.saw(text, selection.predictions)
+            gateway.control.saw(text, selection.draw.predictions)
         try:
             exchange.pick = selection.first()
         except NoEligibleModelError:

@@ -10,7 +10,8 @@ from proteus_router.serving.app.asgi import Header
 from proteus_router.serving.app.ask import Ask
 from proteus_router.serving.app.gateway import Gateway
 from proteus_router.serving.app.live import Live
-from proteus_router.serving.app.selection import Pick, Selection
+from proteus_router.serving.app.pick import Pick
+from proteus_router.serving.app.selection import Selection
 from proteus_router.serving.records import ApiKey, ApiShape, DecisionRecord, DecisionStatus, PoolModel
 from proteus_router.serving.upstream import Reply, cost_usd
 
@@ -165,7 +166,7 @@ class Exchange:
     def _record(self, live: Live, seconds: float) -> DecisionRecord:
         ask, pick, selection = self.ask, self.pick, self.selection
         usage = None if self.reply is None else self.reply.usage
-        reasons: tuple[str, ...] = () if selection is None else selection.reasons()
+        reasons: tuple[str, ...] = () if selection is None else selection.draw.reasons()
         if pick is not None and pick.reason:
             reasons = (*reasons, pick.reason)
         counts = self.status == "ok" and self.audit_share > 0.0
@@ -175,13 +176,15 @@ class Exchange:
             key_id=None if self.key is None else self.key.id,
             tier=None if ask is None else ask.tier_name,
             accuracy_target=None if ask is None else ask.accuracy_target,
-            internal_target=None if selection is None else selection.internal_target,
+            internal_target=None if selection is None else selection.draw.internal_target,
             certified=pick is not None and pick.certified,
             model="" if pick is None else pick.entry.name,
             requested_model="" if ask is None else ask.requested,
             api=self.api,
             stream=self.stream,
-            predicted_score=None if pick is None or selection is None else selection.predicted_score(pick),
+            predicted_score=None
+            if pick is None or selection is None
+            else selection.draw.predicted_score(pick),
             predicted_cost_usd=None if pick is None else pick.predicted_cost_usd,
             cost_usd=self.cost_usd,
             propensity=None if pick is None else pick.propensity,
@@ -200,7 +203,7 @@ class Exchange:
             candidates=() if selection is None else selection.candidates(with_reasons=False),
             certificate=None
             if selection is None or not (pick and pick.certified)
-            else selection.certificate(),
+            else selection.draw.certificate(),
             prompt=self.text,
             answer=b"".join(self.answer).decode("utf-8", "replace") if self.answer else None,
             router_fingerprint=live.fingerprint,

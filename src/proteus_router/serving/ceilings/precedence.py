@@ -35,6 +35,10 @@ class Ceilings:
     def on_pace(self, cost_usd: float) -> bool:
         return all(cost_usd <= left.paced_usd for left in self.lefts)
 
+    def keeps(self, model: str, cost_usd: float) -> bool:
+        """Whether a model of this predicted cost is quick enough and within every budget's pace."""
+        return self.quick(model) and self.on_pace(cost_usd)
+
     @property
     def budget_is_hard(self) -> bool:
         """Whether the budget is kept at the floor's expense."""
