@@ -10,7 +10,7 @@ import pytest
 from proteus_router.errors import ConfigError, InvalidKeyError
 from proteus_router.serving.ceilings import TierBudgets
 from proteus_router.serving.records import ApiKey, BudgetPeriod
-from proteus_router.serving.settings.sections import BudgetSettings
+from proteus_router.serving.settings import BudgetSettings
 from tests.serving.app.helpers import EASY, HARD, FakeClock, Harness, make_settings
 
 HOUR = 3_600.0

@@ -3,24 +3,19 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
-from proteus_router.errors import InvalidTargetError
-from proteus_router.routing.targets import parse_target
-from proteus_router.serving.records import BudgetPeriod, Ceiling
-from proteus_router.types import Guarantee, OnInfeasible
+from proteus_router.serving.settings.section import Section
+from proteus_router.serving.settings.tiers import TierSettings
 
 __all__ = [
     "ENV_PREFIX",
-    "AuditSettings",
     "AuthSettings",
     "BreakerSettings",
-    "BudgetSettings",
     "ControlSettings",
-    "ExplorationSettings",
     "GatewaySettings",
     "LimitSettings",
     "ObservabilitySettings",
@@ -31,9 +26,7 @@ __all__ = [
     "SessionSettings",
     "ShadowSettings",
     "StoreSettings",
-    "TierSettings",
     "TimeoutSettings",
-    "TrackingSettings",
     "UpstreamSettings",
 ]
 
@@ -42,11 +35,7 @@ TextScope = Literal["last_user", "first_user", "all_user", "conversation"]
 _TIER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-
-class LimitSettings(_Section):
+class LimitSettings(Section):
     """What a request may weigh and how long it may take."""
 
     max_body_bytes: int = Field(default=8_388_608, ge=1_024, description="Longer bodies are answered 413.")
@@ -58,7 +47,7 @@ class LimitSettings(_Section):
     )
 
 
-class ServerSettings(_Section):
+class ServerSettings(Section):
     """Where the gateway listens; a change needs a restart."""
 
     host: str = Field(
@@ -73,152 +62,7 @@ class ServerSettings(_Section):
     limits: LimitSettings = LimitSettings()
 
 
-def _target(value: Any) -> float:
-    try:
-        return parse_target(value)
-    except InvalidTargetError as error:
-        raise ValueError(str(error)) from error
-
-
-class AuditSettings(_Section):
-    """Which of a tier's answers are drawn for grading: the evidence of its live certificate."""
-
-    share: float = Field(
-        default=0.0,
-        ge=0.0,
-        le=1.0,
-        description="Share of the tier's answers drawn; 0: none, no live certificate.",
-    )
-    min_per_day: int = Field(
-        default=0,
-        ge=0,
-        description="Draw so many a day where `share` would bring fewer: the share of a rare tier is raised, to 1 at most.",
-    )
-    evenness: float = Field(
-        default=0.5,
-        ge=0.0,
-        le=1.0,
-        description="Which part of an even share of the audits each model gets at least: answers of a seldom asked "
-        "one are drawn more often, so audits grow by this part at most.",
-    )
-    keep_text: bool = Field(
-        default=False, description="Store prompt and answer of the answers drawn, for those who grade them."
-    )
-    graders: Literal["anyone", "admins"] = Field(
-        default="anyone",
-        description="Whose scores count: also those that tenants give their own requests, or those sent with an admin "
-        "key alone.",
-    )
-    window: int = Field(
-        default=4_000,
-        ge=100,
-        description="Requests that the recent certificate speaks of, beside the one since the reset.",
-    )
-    scope: Literal["since_reset", "recent"] = Field(
-        default="since_reset",
-        description="Which of the two is the tier's state in headers, metrics and webhooks.",
-    )
-
-
-class TrackingSettings(_Section):
-    """Steer a tier back to its floor by what its audits say; the offline certificate does not cover it then."""
-
-    enabled: bool = Field(
-        default=False, description="Move the internal target, and correct predicted scores."
-    )
-    width: float = Field(
-        default=0.025,
-        gt=0.0,
-        lt=1.0,
-        description="Shortfall that is put up with, as a fraction; decides which share of audits is called enough.",
-    )
-    horizon: int = Field(
-        default=5_000,
-        ge=1,
-        description="Requests of the tier within which a change must have been made good.",
-    )
-
-
-class ExplorationSettings(_Section):
-    """Answers of other models than the chosen one, so that there is something to learn from."""
-
-    share: float = Field(
-        default=0.0,
-        ge=0.0,
-        le=0.5,
-        description="Share of the tier's requests given to a model drawn from those whose predicted scores leave the "
-        "tier's predicted mean at its floor or above; 0: none.",
-    )
-    newcomers: tuple[str, ...] = Field(
-        default=(),
-        description="Names in `model_list` of models that the router does not know yet. While there are any they are what "
-        "is tried, as often as the floor holds though they all be wrong, and every try is drawn for grading; "
-        "`proteus pool add` then takes them in. Needs `audits.share` and `audits.keep_text`.",
-    )
-
-
-class BudgetSettings(_Section):
-    """What a tier may spend, all its tenants and all gateways on one store together."""
-
-    usd: float = Field(gt=0.0, description="USD in the period.")
-    period: BudgetPeriod = Field(description="hour, day or month, UTC.")
-
-
-class TierSettings(_Section):
-    """One promise a client may name: ``model: "proteus/<tier>"``."""
-
-    accuracy_target: Annotated[float, BeforeValidator(_target)] = Field(
-        description="The floor: required mean score, a fraction in (0, 1)."
-    )
-    guarantee: Guarantee = Field(
-        default="certified",
-        description="certified: with a certificate; expected: the estimate without a margin.",
-    )
-    on_infeasible: OnInfeasible = Field(
-        default="reject",
-        description="Where the floor can't be certified, or no model fit to keep it is left: refuse, or serve "
-        "the best there is and say so.",
-    )
-    max_latency_s: float | None = Field(
-        default=None,
-        gt=0.0,
-        description="Models whose 95% quantile of the time to the first byte, over the last minute, is longer are left.",
-    )
-    budget: BudgetSettings | None = Field(
-        default=None, description="Spend of the tier, paced over the period; unset: none."
-    )
-    precedence: tuple[Ceiling, ...] = Field(
-        default=("accuracy", "latency", "budget"),
-        description="When they can't all hold, the last one gives way first, and the reply says which did.",
-    )
-    exploration: ExplorationSettings = ExplorationSettings()
-    audits: AuditSettings = AuditSettings()
-    tracking: TrackingSettings = TrackingSettings()
-
-    @model_validator(mode="after")
-    def _orders_all_three(self) -> TierSettings:
-        if sorted(self.precedence) != ["accuracy", "budget", "latency"]:
-            raise ValueError("precedence must name accuracy, latency and budget, each once")
-        return self
-
-    @model_validator(mode="after")
-    def _learns_of_newcomers(self) -> TierSettings:
-        tried = self.exploration
-        if tried.newcomers and not (tried.share and self.audits.share and self.audits.keep_text):
-            raise ValueError(
-                "exploration.newcomers needs exploration.share and audits.share above 0, and audits.keep_text: nothing "
-                "would be learned of them"
-            )
-        return self
-
-    @model_validator(mode="after")
-    def _can_be_tracked(self) -> TierSettings:
-        if self.tracking.enabled and not self.audits.share:
-            raise ValueError("tracking needs audits: set audits.share above 0")
-        return self
-
-
-class SessionSettings(_Section):
+class SessionSettings(Section):
     """How the turns of one conversation are recognised, so that they stay on one model."""
 
     header: str = Field(
@@ -233,7 +77,7 @@ class SessionSettings(_Section):
     )
 
 
-class RoutingSettings(_Section):
+class RoutingSettings(Section):
     """What the router reads of a request."""
 
     text: TextScope = Field(
@@ -259,7 +103,7 @@ class RoutingSettings(_Section):
     sessions: SessionSettings = SessionSettings()
 
 
-class TimeoutSettings(_Section):
+class TimeoutSettings(Section):
     """Patience with one upstream; ``litellm_params.timeout`` and ``stream_timeout`` go before it."""
 
     connect_s: float = Field(default=5.0, gt=0, description="To connect.")
@@ -267,7 +111,7 @@ class TimeoutSettings(_Section):
     total_s: float = Field(default=600.0, gt=0, description="To the last byte.")
 
 
-class RetrySettings(_Section):
+class RetrySettings(Section):
     """Repeated calls to one upstream, only before its first byte."""
 
     attempts: int = Field(default=3, ge=1, le=10, description="Calls to one model for one request.")
@@ -284,7 +128,7 @@ class RetrySettings(_Section):
     )
 
 
-class BreakerSettings(_Section):
+class BreakerSettings(Section):
     """When a model that fails is left alone for a while."""
 
     in_a_row: int = Field(default=5, ge=1, description="Failures one after the other that open the breaker.")
@@ -293,7 +137,7 @@ class BreakerSettings(_Section):
     longest_cooldown_s: float = Field(default=120.0, gt=0, description="Longest such time.")
 
 
-class UpstreamSettings(_Section):
+class UpstreamSettings(Section):
     """How upstreams are called."""
 
     timeouts: TimeoutSettings = TimeoutSettings()
@@ -301,7 +145,7 @@ class UpstreamSettings(_Section):
     breaker: BreakerSettings = BreakerSettings()
 
 
-class AuthSettings(_Section):
+class AuthSettings(Section):
     """Who may call; keys themselves are kept in the store."""
 
     anonymous: bool | None = Field(
@@ -314,7 +158,7 @@ class AuthSettings(_Section):
     )
 
 
-class StoreSettings(_Section):
+class StoreSettings(Section):
     """Where decisions, feedback and keys are kept; a change needs a restart."""
 
     url: str = Field(
@@ -338,7 +182,7 @@ class StoreSettings(_Section):
     )
 
 
-class ControlSettings(_Section):
+class ControlSettings(Section):
     """The closed loop over the tiers' audits: docs/closed-loop.md."""
 
     refresh_s: float = Field(
@@ -357,13 +201,13 @@ class ControlSettings(_Section):
     )
 
 
-class ShadowSettings(_Section):
+class ShadowSettings(Section):
     """A second router beside the live one: it decides after each answer, nothing of it is served, both are compared."""
 
     router: str | None = Field(default=None, min_length=1, description="Its folder; unset: none.")
 
 
-class OtelSettings(_Section):
+class OtelSettings(Section):
     """Traces over OTLP/HTTP; needs ``pip install 'proteus-router[otel]'``. A change needs a restart."""
 
     endpoint: str | None = Field(
@@ -373,7 +217,7 @@ class OtelSettings(_Section):
     sample_ratio: float = Field(default=1.0, ge=0, le=1, description="Share of requests traced.")
 
 
-class ObservabilitySettings(_Section):
+class ObservabilitySettings(Section):
     """Logs, metrics, traces. None of them holds prompt text or keys."""
 
     log_level: Literal["debug", "info", "warning", "error"] = Field(
