@@ -82,6 +82,9 @@ class SimulatedWorld(Universe):
         self._world, self._models, self._size = world, tuple(models), (queries, seed)
         self._columns = [world.model_names.index(name) for name in models]
         self.bank = self._bank(world)
+        self._shifted: dict[
+            tuple[int, float], Bank
+        ] = {}  # writing the queries again takes as long as a short stream
         cards = [world.models[column] for column in self._columns]
         self.usd_per_token = np.array(
             [[card.input_price_usd_per_mtok, card.output_price_usd_per_mtok] for card in cards]
@@ -89,7 +92,11 @@ class SimulatedWorld(Universe):
         self.usd_per_token /= 1e6
 
     def shifted(self, model: int, points: float) -> Bank:
-        return self._bank(self._world.with_skill_shift(self._models[model], points))
+        if (model, points) not in self._shifted:
+            self._shifted[model, points] = self._bank(
+                self._world.with_skill_shift(self._models[model], points)
+            )
+        return self._shifted[model, points]
 
     def _bank(self, world: World) -> Bank:
         sample = world.sample(*self._size)
