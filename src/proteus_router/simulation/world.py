@@ -82,9 +82,8 @@ class SimulatedWorld(Universe):
         self._world, self._models, self._size = world, tuple(models), (queries, seed)
         self._columns = [world.model_names.index(name) for name in models]
         self.bank = self._bank(world)
-        self._shifted: dict[
-            tuple[int, float], Bank
-        ] = {}  # writing the queries again takes as long as a short stream
+        # Kept, because writing the queries again takes as long as a short stream.
+        self._shifted: dict[tuple[int, float], Bank] = {}
         cards = [world.models[column] for column in self._columns]
         self.usd_per_token = np.array(
             [[card.input_price_usd_per_mtok, card.output_price_usd_per_mtok] for card in cards]

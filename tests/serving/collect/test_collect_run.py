@@ -194,16 +194,16 @@ def test_no_more_calls_at_a_time_than_allowed(
     provider: Provider, make_model: MakeModel, tmp_path: Path
 ) -> None:
     provider.orders.set("*", Order(latency_s=0.02))
-    # asked and not done, whenever a call is done; the provider's count of open calls lags behind its client
-    others: list[int] = []
+    # those that were asked and not done, and the one just done; the provider's count of open calls lags behind its client
+    seen: list[int] = []
     run_job(
         _job(provider, make_model),
         tmp_path,
         concurrency=5,
-        watch=lambda tally: others.append(provider.seen.requests.total() - tally.done),
+        watch=lambda tally: seen.append(provider.seen.requests.total() - tally.done + 1),
     )
-    assert len(others) == 60
-    assert 2 <= max(others) <= 4
+    assert len(seen) == 60
+    assert 3 <= max(seen) <= 5
 
 
 def test_a_judge_grades_and_its_cost_is_no_outcomes(
